@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * VklStream: ordered work. VklFence: a point in it that can be waited for. VklExec: a prepared, immutable piece of work.
+ *
+ * What is recorded on a stream runs in order; each piece sees what the pieces before it wrote. Nothing runs until the stream
+ * is submitted (the CPU backend may run it at once; a program must not rely on either). A stream is either the library's own
+ * (vkl_stream_create) or wraps a VkCommandBuffer of the caller (vkl_stream_wrap_vulkan in vulkan.h).
+ *
+ *     vkl_stream_write(stream, x, host_x, size);
+ *     vkl_rnn_forward(rnn, stream, &args);
+ *     vkl_stream_read(stream, y, host_y, size);
+ *     vkl_stream_wait(stream);                    // now host_y is there
+ *
+ * A call that is refused has recorded nothing. Once a submit has failed, the recorded work is dropped.
+ */
+#ifndef VKLSTM_STREAM_H
+#define VKLSTM_STREAM_H
+
+#include "buffer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct VklStream VklStream;
+typedef struct VklFence VklFence;
+typedef struct VklExec VklExec;
+
+/* Errors: VKL_ERROR_HOST_MEMORY, VKL_ERROR_DEVICE_MEMORY, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_stream_create(VklDevice *device, VklStream **stream);
+
+/* Waits for submitted work, drops unsubmitted work, destroys. A wrapped stream is forgotten without a wait: the GPU must be
+ * done with the caller's command buffer. NULL is accepted. */
+VKL_API void vkl_stream_destroy(VklStream *stream);
+
+VKL_API const char *vkl_stream_error(const VklStream *stream);
+
+/* Copies `size` bytes (a multiple of 4) from the host to `dst`. `data` is copied before the call returns.
+ * Errors: VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (wrapped streams: they must not allocate), memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_stream_write(VklStream *stream, VklSlice dst, const void *data, uint64_t size);
+
+/* Copies `size` bytes (a multiple of 4) from `src` to the host. `data` must stay valid, and is complete, when
+ * vkl_stream_wait() or vkl_fence_wait() on a fence of a submit at or after this call has returned VKL_OK.
+ * Errors: as vkl_stream_write. */
+VKL_API VklStatus vkl_stream_read(VklStream *stream, VklSlice src, void *data, uint64_t size);
+
+/* Copies `size` bytes between buffers of the device (no overlap), or fills `size` bytes with a 32-bit value. Sizes are
+ * multiples of 4. Errors: VKL_ERROR_INVALID, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_stream_copy(VklStream *stream, VklSlice dst, VklSlice src, uint64_t size);
+VKL_API VklStatus vkl_stream_fill(VklStream *stream, VklSlice dst, uint32_t value, uint64_t size);
+
+/* Submits what was recorded. With `fence` not NULL a fence for everything submitted so far is returned; the caller destroys
+ * it. Never blocks on the GPU. Errors: VKL_ERROR_UNSUPPORTED (wrapped stream), memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence);
+
+/* Submits what was recorded and blocks until all submitted work of this stream is done; then reads are complete.
+ * Errors: as vkl_stream_submit. */
+VKL_API VklStatus vkl_stream_wait(VklStream *stream);
+
+/* Blocks until the fence is reached or `timeout_ns` nanoseconds have passed (0: only looks; UINT64_MAX: no limit). The
+ * stream must still exist and must not be used by another thread meanwhile. Returns VKL_OK, VKL_TIMEOUT or
+ * VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_fence_wait(VklFence *fence, uint64_t timeout_ns);
+VKL_API void vkl_fence_destroy(VklFence *fence);
+
+/* Work prepared for fixed sizes and buffers: kernels, barriers, pipelines and descriptor sets are settled. Recording it
+ * changes nothing in it: it may be recorded any number of times, from several threads at once, each on its own stream. It
+ * must outlive the work that it was recorded into (on our own streams the library sees to that). */
+VKL_API VklStatus vkl_exec_record(const VklExec *exec, VklStream *stream);
+VKL_API void vkl_exec_destroy(VklExec *exec);
+
+/* Submits what was recorded, then `exec` `count` times in a row, as one submission where the device can. What changes
+ * between the repetitions must be kept on the device. Not for wrapped streams. Errors: as vkl_stream_submit. */
+VKL_API VklStatus vkl_stream_replay(VklStream *stream, VklExec *exec, uint32_t count);
+
+/* What a stream did since it was created. */
+typedef struct VklStreamStats {
+    uint64_t dispatches; /* kernels run (repetitions of a replay counted) */
+    uint64_t barriers;
+    uint64_t submits; /* calls of vkQueueSubmit; 0 on the CPU backend */
+} VklStreamStats;
+VKL_API void vkl_stream_stats(const VklStream *stream, VklStreamStats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

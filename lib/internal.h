@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The inside of the objects, and the contract between them and the two backends.
+ *
+ * How a call travels: a public entry point checks its arguments, builds a VklPlan (plan.h), binds the plan's slots to buffers in
+ * a VklExec, and the device's backend records that.
+ */
+#ifndef VKL_INTERNAL_H
+#define VKL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "plan.h"
+#include "vklstm/vklstm.h"
+
+#if defined(__GNUC__)
+#define VKL_PRINTF(fmt, first) __attribute__((__format__(__printf__, fmt, first)))
+#else
+#define VKL_PRINTF(fmt, first)
+#endif
+
+#define VKL_MESSAGE_SIZE 512
+
+typedef struct VklBackend VklBackend;
+typedef struct VklPool VklPool;
+
+/* ---- Errors ----
+ * An object that can fail has a VklError as a member. vkl_fail() formats the sentence into it and into the context's ring,
+ * passes it to the log callback, and returns the status, so that a check is one line:
+ *     return vkl_fail(context, &rnn->error, VKL_ERROR_INVALID, "vkl_rnn_forward: T is %llu; it must be at least 1", ...);
+ * `error` may be NULL: then the context alone keeps it. */
+typedef struct VklError {
+    char message[VKL_MESSAGE_SIZE];
+} VklError;
+
+VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const char *format, ...) VKL_PRINTF(4, 5);
+/* Copies the sentence that the context or a plan already has into the error of the object that was called. */
+VklStatus vkl_fail_again(VklContext *context, VklError *error, VklStatus status);
+void vkl_log(VklContext *context, VklLogLevel level, const char *format, ...) VKL_PRINTF(3, 4);
+
+/* ---- Context ---- */
+#define VKL_ERROR_RING 16
+struct VklContext {
+    VklContextDesc desc;
+    pthread_mutex_t mutex; /* guards the ring, the pool's creation and `vulkan` */
+    VklError ring[VKL_ERROR_RING];
+    unsigned ring_next;
+    VklPool *pool; /* the CPU backend's threads, made when first needed */
+    void *vulkan;  /* struct VklVulkan of lib/vk: the instance and its functions, made when first needed; NULL before */
+};
+
+/* Runs task(data, i) for i < count on the context's threads (pool.c), on the caller's alone where `threads` is 1. */
+void vkl_parallel(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
+void vkl_pool_destroy(VklPool *pool);
+
+/* ---- Device ---- */
+struct VklDevice {
+    VklContext *context;
+    const VklBackend *backend;
+    VklDeviceInfo info;
+    VklCaps caps;                 /* what plans are built for */
+    atomic_bool lost;             /* sticky */
+    atomic_uint_fast64_t next_id; /* for buffers and layers */
+    void *impl;                   /* the backend's */
+};
+
+/* Fills caps from info (tune.c): limits, and choices by device type. */
+void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info);
+/* Lowers `info->limits` to the fields of `limits` that are not 0. */
+void vkl_limits_lower(VklDeviceLimits *limits, const VklDeviceLimits *lower);
+/* Allocates a device of a backend with context, info and caps filled in. */
+VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const VklDeviceInfo *info, VklDevice **device);
+VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limits, VklDevice **device);
+void vkl_cpu_device_info(VklDeviceInfo *info);
+/* Vulkan's side of device.c; lib/vk, or lib/vk_none.c in a build without Vulkan (no devices, VKL_ERROR_UNSUPPORTED). */
+VklStatus vkl_vk_device_list(VklContext *context, uint32_t *count, VklDeviceInfo *infos);
+VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDeviceLimits *limits, VklDevice **device);
+void vkl_vk_context_destroy(VklContext *context);
+
+/* ---- Buffer ---- */
+struct VklBuffer {
+    VklDevice *device;
+    VklBufferUsage usage;
+    bool wrapped;
+    uint64_t size;
+    uint64_t id; /* never used twice on a device: keys of prepared work hold it, not the pointer */
+    void *host;  /* mapped address or NULL */
+    void *impl;  /* the backend's */
+};
+
+/* ---- Stream, fence, exec ---- */
+struct VklStream {
+    VklDevice *device;
+    bool wrapped;
+    VklError error;
+    VklStreamStats stats;
+    void *impl;
+};
+
+struct VklFence {
+    VklStream *stream;
+    void *impl;
+};
+
+/* A plan bound to buffers. Reference-counted: a cache, the caller and work in flight each hold one. */
+struct VklExec {
+    VklDevice *device;
+    atomic_uint references;
+    VklPlan plan; /* its ops are immutable from here on */
+    VklSlice slots[VKL_SLOT_COUNT];
+    void *impl; /* the backend's: pipelines, descriptor sets */
+};
+
+/* Takes the plan over (also on failure) and binds it. Slots that the plan uses must be bound and large enough: else
+ * VKL_ERROR_INVALID naming vkl_slot_name. */
+VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots[VKL_SLOT_COUNT], const char *caller,
+                          VklError *error, VklExec **exec);
+void vkl_exec_retain(VklExec *exec);
+void vkl_exec_release(VklExec *exec); /* = vkl_exec_destroy */
+
+/* The last few execs of an object, found again by the bytes of the call that made them (sizes, and ids and offsets of buffers). */
+#define VKL_CACHE_SIZE 16
+typedef struct VklExecCache {
+    struct {
+        uint64_t hash, used;
+        void *key;
+        size_t key_size;
+        VklExec *exec;
+    } entries[VKL_CACHE_SIZE];
+    uint64_t clock;
+} VklExecCache;
+VklExec *vkl_exec_cache_find(VklExecCache *cache, const void *key, size_t size);
+/* Keeps a reference. A key that cannot be allocated is no error: the exec is then not cached. */
+void vkl_exec_cache_add(VklExecCache *cache, const void *key, size_t size, VklExec *exec);
+void vkl_exec_cache_clear(VklExecCache *cache);
+
+/* ---- The backend contract ----
+ * Arguments are checked before a backend sees them. A backend fails through vkl_fail() with `error` of the object called and
+ * returns the status; a lost device sets device->lost. */
+typedef enum VklTransfer { VKL_TRANSFER_WRITE, VKL_TRANSFER_READ, VKL_TRANSFER_COPY, VKL_TRANSFER_FILL } VklTransfer;
+
+typedef struct VklTransferArgs {
+    VklTransfer kind;
+    VklSlice dst, src;   /* what the kind uses */
+    const void *host_in; /* WRITE */
+    void *host_out;      /* READ */
+    uint32_t value;      /* FILL */
+    uint64_t size;       /* bytes, a multiple of 4 */
+} VklTransferArgs;
+
+struct VklBackend {
+    const char *name;
+    void (*device_destroy)(VklDevice *device);     /* impl only */
+    VklStatus (*buffer_create)(VklBuffer *buffer); /* device, usage, size are set; zero-filled before it is used */
+    void (*buffer_destroy)(VklBuffer *buffer);     /* impl only; deferred while submitted work may use it */
+    VklStatus (*buffer_flush)(VklBuffer *buffer, uint64_t offset, uint64_t size);
+    VklStatus (*buffer_invalidate)(VklBuffer *buffer, uint64_t offset, uint64_t size);
+    VklStatus (*stream_create)(VklStream *stream);
+    void (*stream_destroy)(VklStream *stream); /* waits, then impl */
+    VklStatus (*stream_transfer)(VklStream *stream, const VklTransferArgs *args);
+    VklStatus (*stream_submit)(VklStream *stream, VklFence *fence); /* fence NULL, or allocated with stream set */
+    VklStatus (*stream_wait)(VklStream *stream);
+    VklStatus (*fence_wait)(VklFence *fence, uint64_t timeout_ns);
+    void (*fence_destroy)(VklFence *fence);
+    VklStatus (*exec_create)(VklExec *exec, VklError *error); /* plan and slots are set */
+    void (*exec_destroy)(VklExec *exec);
+    VklStatus (*exec_record)(VklExec *exec, VklStream *stream); /* keeps a reference until the work is done */
+    VklStatus (*exec_replay)(VklExec *exec, VklStream *stream, uint32_t count);
+};
+
+extern const VklBackend vkl_cpu_backend;
+
+/* ---- Helpers that several files need ---- */
+/* products and sums of sizes; false when they do not fit 63 bits */
+bool vkl_mul(uint64_t a, uint64_t b, uint64_t *product);
+bool vkl_add(uint64_t a, uint64_t b, uint64_t *sum);
+/* Blocking transfers of the model and of tests, on a stream. */
+VklStatus vkl_upload(VklStream *stream, VklSlice dst, const void *data, uint64_t size);
+VklStatus vkl_download(VklStream *stream, VklSlice src, void *data, uint64_t size);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The kernel list: what plans are made of, and what both backends have. A kernel is a name, an argument struct and up to four
+ * buffers; its contract stands in shaders/interface.h. Adding one: a row here, a shader, a C twin in lib/cpu, a row in the kernel tests.
+ */
+#ifndef VKL_KERNELS_H
+#define VKL_KERNELS_H
+
+#include <stdint.h>
+
+#include "../shaders/interface.h"
+
+/* X(enum suffix, shader name, argument struct, bindings) */
+#define VKL_KERNEL_LIST(X)                                  \
+    X(GEMM, gemm, VklGemmArgs, 4)                           \
+    X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4)    \
+    X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4) \
+    X(COPY, copy, VklCopyArgs, 4)                           \
+    X(GATHER, gather, VklGatherArgs, 4)                     \
+    X(LOSS, loss, VklLossArgsGpu, 4)                        \
+    X(ADVANCE, advance, VklAdvanceArgs, 1)                  \
+    X(NORM, norm, VklNormArgs, 2)                           \
+    X(OPTIMIZER, optimizer, VklOptimizerArgs, 4)            \
+    X(ACTIVATION_BACKWARD, activation_backward, VklActivationArgs, 3)
+
+typedef enum VklKernel {
+#define X(name, shader, args, bindings) VKL_KERNEL_##name,
+    VKL_KERNEL_LIST(X)
+#undef X
+        VKL_KERNEL_COUNT
+} VklKernel;
+
+typedef union VklArgs {
+    uint32_t offset[4];
+#define X(name, shader, type, bindings) struct type name;
+    VKL_KERNEL_LIST(X)
+#undef X
+} VklArgs;
+
+_Static_assert(sizeof(VklArgs) <= 128, "arguments are push constants, of which Vulkan guarantees 128 bytes");
+
+typedef struct VklKernelInfo {
+    const char *name;
+    uint32_t args_size;
+    uint32_t bindings;
+} VklKernelInfo;
+
+extern const VklKernelInfo vkl_kernel_info[VKL_KERNEL_COUNT];
+
+#endif

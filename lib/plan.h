@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * VklPlan: a plain array of kernel calls, built from sizes and a VklCaps. No call of Vulkan, no allocation on a device.
+ *
+ * An op names its buffers by slot: what a slot is bound to is settled when a VklExec is made. Everything else is settled here:
+ * windows (what part of a slot a binding sees, never larger than caps->storage_range, its base a multiple of
+ * caps->storage_alignment), splits of rows and of sums, dispatch sizes, and barriers, which the builder derives from what the ops
+ * read and write.
+ *
+ * Errors stick: once an emitter has failed, the plan keeps status and sentence, later emitters do nothing.
+ */
+#ifndef VKL_PLAN_H
+#define VKL_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels.h"
+#include "vklstm/layers.h"
+#include "vklstm/optimizer.h"
+
+/* What plans are built for: a device's limits, and choices made from its type. */
+typedef struct VklCaps {
+    uint64_t storage_range;     /* bytes */
+    uint32_t storage_alignment; /* bytes, a power of two, at least 4 */
+    uint32_t workgroups[3];
+    uint32_t workgroup_invocations;
+    uint32_t shared_memory;
+    uint32_t workgroup; /* invocations of a linear workgroup: 64, or less where the device allows less */
+} VklCaps;
+
+/* Slots are named after their role, so that a message can name them. */
+#define VKL_SLOT_LIST(X)      \
+    X(PARAMS, "params")       \
+    X(GRADS, "dparams")       \
+    X(X, "x")                 \
+    X(Y, "y")                 \
+    X(H0, "h0")               \
+    X(C0, "c0")               \
+    X(HN, "hn")               \
+    X(CN, "cn")               \
+    X(RESERVE, "reserve")     \
+    X(WORKSPACE, "workspace") \
+    X(GY, "gy")               \
+    X(GHN, "ghn")             \
+    X(GCN, "gcn")             \
+    X(DX, "dx")               \
+    X(DH0, "dh0")             \
+    X(DC0, "dc0")             \
+    X(TARGET, "target")       \
+    X(LOSS, "loss")           \
+    X(MOMENTS, "moments")     \
+    X(STATE, "state")         \
+    X(DATA, "data")
+
+typedef enum VklSlot {
+#define X(name, text) VKL_SLOT_##name,
+    VKL_SLOT_LIST(X)
+#undef X
+        VKL_SLOT_COUNT,
+    VKL_SLOT_NONE = 255
+} VklSlot;
+
+extern const char *const vkl_slot_name[VKL_SLOT_COUNT];
+
+enum { VKL_READ = 1, VKL_WRITE = 2, VKL_READ_WRITE = 3 };
+
+/* What one binding of an op sees. A binding that a kernel has but an op does not need (no bias, say) repeats another
+ * binding's window, read-only, so that every descriptor is valid. */
+typedef struct VklBind {
+    uint8_t slot;
+    uint8_t access;        /* VKL_READ, VKL_WRITE, both; 0 for a repeated window */
+    uint64_t offset, size; /* bytes in the slot; offset is a multiple of the alignment */
+} VklBind;
+
+typedef struct VklOp {
+    uint16_t kernel;
+    uint8_t bindings;
+    bool barrier; /* before this op: earlier writes become visible, earlier reads are done */
+    uint32_t spec[VKL_SPEC_COUNT];
+    uint32_t groups[3];
+    VklBind bind[4];
+    VklArgs args;
+    uint64_t work;      /* CPU backend: independent items, rows or elements, that may be run in parts */
+    uint64_t work_cost; /* about how many multiply-adds an item costs, for choosing the size of the parts */
+} VklOp;
+
+/* An array in a slot: an offset in elements (4 bytes). slot VKL_SLOT_NONE: absent. */
+typedef struct VklArray {
+    uint8_t slot;
+    uint64_t at;
+} VklArray;
+
+static inline VklArray vkl_array(VklSlot slot, uint64_t at)
+{
+    VklArray array = {(uint8_t)slot, at};
+    return array;
+}
+static const VklArray VKL_NO_ARRAY = {VKL_SLOT_NONE, 0};
+static inline bool vkl_has(VklArray array)
+{
+    return array.slot != VKL_SLOT_NONE;
+}
+static inline VklArray vkl_array_at(VklArray array, uint64_t elements)
+{
+    array.at += elements;
+    return array;
+}
+
+typedef struct VklTouched {
+    uint8_t slot, access;
+    uint64_t begin, end;
+} VklTouched;
+
+typedef struct VklPlan {
+    const VklCaps *caps;
+    VklOp *ops;
+    size_t count, capacity;
+    uint64_t slot_size[VKL_SLOT_COUNT]; /* bytes that the ops use of each slot: a bound buffer must be as large */
+    VklTouched *touched;                /* since the last barrier */
+    size_t touched_count, touched_capacity;
+    VklStatus status;
+    char error[256];
+} VklPlan;
+
+void vkl_plan_init(VklPlan *plan, const VklCaps *caps);
+void vkl_plan_finish(VklPlan *plan); /* frees */
+VklStatus vkl_plan_fail(VklPlan *plan, VklStatus status, const char *format, ...);
+
+/* ---- Emitters: one for each kernel; they split what is too large for the device and refuse what cannot be split ---- */
+
+typedef struct VklGemm {
+    uint32_t form; /* VKL_GEMM_NN ... */
+    uint64_t m, n, k;
+    VklArray a, b, c;
+    uint64_t lda, ldb, ldc;
+    bool accumulate;
+    VklArray bias; /* rows of n, packed */
+    uint32_t bias_rows;
+    uint32_t ones;
+    VklActivation activation;
+} VklGemm;
+void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
+
+typedef struct VklCellForward {
+    uint64_t rows, units;
+    VklArray gates, w_hh, h_prev, h_next, c_prev, c_next; /* h_prev and h_next in one slot, c_prev and c_next too */
+    bool keep;
+} VklCellForward;
+void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step);
+
+typedef struct VklCellBackward {
+    uint64_t rows, units;
+    VklArray gates, gates_next; /* one slot; gates_next absent at the last time step */
+    VklArray w_hh;
+    VklArray dy;                       /* may be absent */
+    VklArray dh;                       /* scratch [rows][units], for recurrent matrices beyond a binding's range */
+    VklArray c, c_prev, dc_in, dc_out; /* one slot; dc_in may be absent */
+} VklCellBackward;
+void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step);
+
+typedef struct VklCopyPiece {
+    uint32_t mode; /* VKL_COPY_LOAD ... */
+    VklArray arena, other;
+    uint64_t count;
+} VklCopyPiece;
+/* Any number of pieces, taken together in dispatches where they share an arena slot and its window. Pieces do not overlap. */
+void vkl_plan_copy(VklPlan *plan, const VklCopyPiece *pieces, size_t count);
+
+typedef struct VklGather {
+    uint64_t steps, rows, features, outputs;
+    VklArray data; /* DATA slot, series_at and so on relative to it */
+    uint64_t series_at, starts_at, targets_at, data_count;
+    VklArray state;
+    uint64_t order_at, order_count;
+    VklArray x, target;
+} VklGather;
+void vkl_plan_gather(VklPlan *plan, const VklGather *gather);
+
+typedef struct VklLossOp {
+    VklLoss kind;
+    double delta;
+    uint64_t rows, outputs;
+    VklArray predicted, target, gradient; /* gradient may be absent */
+    VklArray out;                         /* one float, or the step state */
+    uint64_t out_count;                   /* elements of it */
+    uint32_t advance;                     /* 0, 1, 2 as interface.h has it */
+    const VklOptimizerDesc *optimizer;    /* advance 2 */
+} VklLossOp;
+void vkl_plan_loss(VklPlan *plan, const VklLossOp *loss);
+
+/* ADVANCE where `advance` asks for it, NORM in two stages where clip_norm does, then OPTIMIZER, by windows. */
+typedef struct VklOptimize {
+    const VklOptimizerDesc *desc;
+    uint64_t count;
+    VklArray params, grads, moments, state;
+    VklArray partial; /* scratch, vkl_norm_partials(count) floats; used with clip_norm */
+    bool advance;
+} VklOptimize;
+void vkl_plan_optimize(VklPlan *plan, const VklOptimize *optimize);
+uint64_t vkl_norm_partials(uint64_t count);
+
+void vkl_plan_activation_backward(VklPlan *plan, VklActivation activation, uint64_t count, VklArray gy, VklArray y, VklArray dz);
+
+#endif
