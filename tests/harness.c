@@ -121,7 +121,7 @@ void test_compare(const char *what, const float *got, const double *want, size_t
             error = (double)got[i] == want[i] ? 0 : (double)INFINITY;
         else
             error = isfinite(got[i]) ? fabs((double)got[i] - want[i]) / scale : (double)INFINITY;
-        if (error > tolerance)
+        if (!(error <= tolerance))
             wrong++;
         if (error > worst) {
             worst = error;
