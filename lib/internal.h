@@ -174,6 +174,10 @@ struct VklBackend {
 
 extern const VklBackend vkl_cpu_backend;
 
+/* ---- Model ---- */
+/* Where io.c leaves the sentence of a vkl_model_save() that failed (model.c has it: &model->error). */
+VklError *vkl_model_error_slot(VklModel *model);
+
 /* ---- Helpers that several files need ---- */
 /* products and sums of sizes; false when they do not fit 63 bits */
 bool vkl_mul(uint64_t a, uint64_t b, uint64_t *product);
