@@ -36,7 +36,7 @@ struct VklGemmArgs {
     uint32_t accumulate; /* 0, 1 */
     uint32_t bias_rows;
     uint32_t ones;       /* TN only */
-    uint32_t activation; /* VklActivation; never with accumulate */
+    uint32_t activation; /* VklActivation, applied last: to accumulate + product + bias */
 };
 
 /* LSTM, one time step, forward: one invocation for each (row, unit), unit fastest; groups cover rows * units linearly.

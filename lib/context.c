@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "internal.h"
+
+const VklKernelInfo vkl_kernel_info[VKL_KERNEL_COUNT] = {
+#define X(name, shader, type, bindings) [VKL_KERNEL_##name] = {#shader, sizeof(struct type), bindings},
+    VKL_KERNEL_LIST(X)
+#undef X
+};
+
+const char *vkl_version(void)
+{
+    return VKL_VERSION;
+}
+
+const char *vkl_status_string(VklStatus status)
+{
+    switch (status) {
+    case VKL_OK:
+        return "Success.";
+    case VKL_STOPPED:
+        return "Stopped as a callback asked; what was done so far is valid.";
+    case VKL_TIMEOUT:
+        return "The time given to a wait ran out; the work goes on.";
+    case VKL_ERROR_INVALID:
+        return "An argument makes no sense.";
+    case VKL_ERROR_LIMIT:
+        return "A size is beyond a limit of the device or of the library.";
+    case VKL_ERROR_UNSUPPORTED:
+        return "This build or this device cannot do it.";
+    case VKL_ERROR_HOST_MEMORY:
+        return "The host refused memory.";
+    case VKL_ERROR_DEVICE_MEMORY:
+        return "The device refused memory.";
+    case VKL_ERROR_NO_DEVICE:
+        return "No device matches the selector.";
+    case VKL_ERROR_DEVICE_LOST:
+        return "The device is lost.";
+    case VKL_ERROR_IO:
+        return "A file could not be opened, read or written.";
+    case VKL_ERROR_FORMAT:
+        return "A file or a table is not what it should be.";
+    case VKL_ERROR_NUMERIC:
+        return "A loss became infinite or NaN.";
+    case VKL_ERROR_VULKAN:
+        return "The Vulkan driver returned an error.";
+    }
+    return "Unknown status.";
+}
+
+VklContextDesc vkl_context_desc(void)
+{
+    return (VklContextDesc){
+        .struct_size = sizeof(VklContextDesc),
+        .log_level = VKL_LOG_WARNING,
+        .threads = 1,
+    };
+}
+
+VklStatus vkl_context_create(const VklContextDesc *desc, VklContext **context)
+{
+    VklContextDesc defaults = vkl_context_desc();
+    if (!desc)
+        desc = &defaults;
+    if (!context || desc->struct_size != sizeof(VklContextDesc))
+        return VKL_ERROR_INVALID;
+    VklContext *made = calloc(1, sizeof(*made));
+    if (!made)
+        return VKL_ERROR_HOST_MEMORY;
+    if (pthread_mutex_init(&made->mutex, NULL)) {
+        free(made);
+        return VKL_ERROR_HOST_MEMORY;
+    }
+    made->desc = *desc;
+    *context = made;
+    return VKL_OK;
+}
+
+void vkl_context_destroy(VklContext *context)
+{
+    if (!context)
+        return;
+    vkl_vk_context_destroy(context);
+    vkl_pool_destroy(context->pool);
+    pthread_mutex_destroy(&context->mutex);
+    free(context);
+}
+
+const char *vkl_context_error(const VklContext *context)
+{
+    VklContext *shared = (VklContext *)context; /* the mutex is what makes reading it from several threads legal */
+    pthread_mutex_lock(&shared->mutex);
+    const char *message = shared->ring[(shared->ring_next + VKL_ERROR_RING - 1) % VKL_ERROR_RING].message;
+    pthread_mutex_unlock(&shared->mutex);
+    return message;
+}
+
+static void pass_on(VklContext *context, VklLogLevel level, const char *message)
+{
+    if (context->desc.log && level <= context->desc.log_level)
+        context->desc.log(context->desc.log_user, level, message);
+}
+
+VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const char *format, ...)
+{
+    VklError made;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(made.message, sizeof(made.message), format, arguments);
+    va_end(arguments);
+    if (error)
+        *error = made;
+    pthread_mutex_lock(&context->mutex);
+    context->ring[context->ring_next] = made;
+    context->ring_next = (context->ring_next + 1) % VKL_ERROR_RING;
+    pthread_mutex_unlock(&context->mutex);
+    pass_on(context, VKL_LOG_ERROR, made.message);
+    return status;
+}
+
+VklStatus vkl_fail_again(VklContext *context, VklError *error, VklStatus status)
+{
+    snprintf(error->message, sizeof(error->message), "%s", vkl_context_error(context));
+    return status;
+}
+
+void vkl_log(VklContext *context, VklLogLevel level, const char *format, ...)
+{
+    char message[VKL_MESSAGE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof(message), format, arguments);
+    va_end(arguments);
+    pass_on(context, level, message);
+}
+
+bool vkl_mul(uint64_t a, uint64_t b, uint64_t *product)
+{
+    if (a && b > (uint64_t)INT64_MAX / a)
+        return false;
+    *product = a * b;
+    return true;
+}
+
+bool vkl_add(uint64_t a, uint64_t b, uint64_t *sum)
+{
+    if (a > (uint64_t)INT64_MAX || b > (uint64_t)INT64_MAX - a)
+        return false;
+    *sum = a + b;
+    return true;
+}

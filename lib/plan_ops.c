@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One emitter for each kernel of shaders/interface.h: splits what a binding or a dispatch cannot reach, fills the arguments. */
+#include "internal.h"
+#include "plan_build.h"
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* How many rows of `columns` numbers, `stride` apart, a window holds; at least 1 (a single row too long is refused by the bind). */
+static uint64_t rows_in(uint64_t window, uint64_t stride, uint64_t columns)
+{
+    return window > columns && stride ? (window - columns) / stride + 1 : 1;
+}
+
+static uint64_t span(uint64_t rows, uint64_t stride, uint64_t columns)
+{
+    return (rows - 1) * stride + columns;
+}
+
+/* ---- GEMM ---- */
+
+typedef struct Tile {
+    uint64_t m0, m, n0, n, k0, k;
+} Tile;
+
+static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
+{
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_GEMM);
+    if (!op)
+        return;
+    bool first = t->k0 == 0, last = t->k0 + t->k == gemm->k;
+    uint64_t a_columns = gemm->m - gemm->ones; /* TN: what A really has */
+    uint64_t m_in_a = t->m0 < a_columns ? smaller(t->m, a_columns - t->m0) : 0;
+    uint64_t ones = t->m - m_in_a;
+    bool accumulate = gemm->accumulate || !first;
+
+    if (gemm->form == VKL_GEMM_TN) {
+        if (m_in_a)
+            vkl_plan_bind(plan, op, 0, vkl_array_at(gemm->a, t->k0 * gemm->lda + t->m0), span(t->k, gemm->lda, m_in_a), VKL_READ);
+    } else {
+        vkl_plan_bind(plan, op, 0, vkl_array_at(gemm->a, t->m0 * gemm->lda + t->k0), span(t->m, gemm->lda, t->k), VKL_READ);
+        ones = 0;
+    }
+    if (gemm->form == VKL_GEMM_NT)
+        vkl_plan_bind(plan, op, 1, vkl_array_at(gemm->b, t->n0 * gemm->ldb + t->k0), span(t->n, gemm->ldb, t->k), VKL_READ);
+    else
+        vkl_plan_bind(plan, op, 1, vkl_array_at(gemm->b, t->k0 * gemm->ldb + t->n0), span(t->k, gemm->ldb, t->n), VKL_READ);
+    vkl_plan_bind(plan, op, 2, vkl_array_at(gemm->c, t->m0 * gemm->ldc + t->n0), span(t->m, gemm->ldc, t->n),
+                  accumulate ? VKL_READ_WRITE : VKL_WRITE);
+    uint32_t bias_rows = first ? gemm->bias_rows : 0;
+    if (bias_rows)
+        vkl_plan_bind(plan, op, 3, vkl_array_at(gemm->bias, t->n0), span(bias_rows, gemm->n, t->n), VKL_READ);
+
+    struct VklGemmArgs *args = &op->args.GEMM;
+    args->m = (uint32_t)t->m;
+    args->n = (uint32_t)t->n;
+    args->k = (uint32_t)t->k;
+    args->lda = (uint32_t)gemm->lda;
+    args->ldb = (uint32_t)gemm->ldb;
+    args->ldc = (uint32_t)gemm->ldc;
+    args->accumulate = accumulate;
+    args->bias_rows = bias_rows;
+    args->ones = (uint32_t)ones;
+    args->activation = last ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
+    op->spec[VKL_SPEC_WORKGROUP] = 64;
+    op->spec[VKL_SPEC_FORM] = gemm->form;
+    op->groups[0] = (uint32_t)((t->n + VKL_GEMM_TILE - 1) / VKL_GEMM_TILE);
+    op->groups[1] = (uint32_t)((t->m + VKL_GEMM_TILE - 1) / VKL_GEMM_TILE);
+    op->groups[2] = 1;
+    op->work = t->m;
+    op->work_cost = t->n * t->k;
+    vkl_plan_end(plan, op);
+}
+
+void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
+{
+    if (plan->status)
+        return;
+    uint64_t window = vkl_plan_window(plan);
+    Tile step;
+    step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * VKL_GEMM_TILE);
+    step.k = smaller(gemm->k, VKL_GEMM_MAX_K);
+    step.m = smaller(gemm->m, (uint64_t)plan->caps->workgroups[1] * VKL_GEMM_TILE);
+    if (gemm->form == VKL_GEMM_NT)
+        step.n = smaller(step.n, rows_in(window, gemm->ldb, step.k));
+    else
+        step.k = smaller(step.k, rows_in(window, gemm->ldb, step.n));
+    if (gemm->form == VKL_GEMM_TN)
+        step.k = smaller(step.k, rows_in(window, gemm->lda, gemm->m - gemm->ones));
+    else
+        step.m = smaller(step.m, rows_in(window, gemm->lda, step.k));
+    step.m = smaller(step.m, rows_in(window, gemm->ldc, step.n));
+    if (step.m < gemm->m && step.m > VKL_GEMM_TILE)
+        step.m -= step.m % VKL_GEMM_TILE;
+    if (gemm->bias_rows && step.n < gemm->n) /* the kernel takes its bias rows n apart */
+        vkl_plan_fail(plan, VKL_ERROR_LIMIT, "%llu columns with a bias are more than one dispatch of the device can reach",
+                      (unsigned long long)gemm->n);
+
+    for (uint64_t m0 = 0; m0 < gemm->m; m0 += step.m)
+        for (uint64_t n0 = 0; n0 < gemm->n; n0 += step.n)
+            for (uint64_t k0 = 0; k0 < gemm->k; k0 += step.k)
+                gemm_tile(plan, gemm,
+                          &(Tile){.m0 = m0,
+                                  .m = smaller(step.m, gemm->m - m0),
+                                  .n0 = n0,
+                                  .n = smaller(step.n, gemm->n - n0),
+                                  .k0 = k0,
+                                  .k = smaller(step.k, gemm->k - k0)});
+}
+
+/* ---- LSTM steps ---- */
+
+/* The part of an arena that covers several arrays of one slot, and where each begins in it. */
+typedef struct Cover {
+    VklArray begin;
+    uint64_t end; /* element of the slot */
+} Cover;
+
+static void cover_add(Cover *cover, VklArray array, uint64_t count)
+{
+    if (!vkl_has(array))
+        return;
+    if (!vkl_has(cover->begin)) {
+        cover->begin = array;
+        cover->end = array.at + count;
+        return;
+    }
+    cover->begin.at = smaller(cover->begin.at, array.at);
+    cover->end = larger(cover->end, array.at + count);
+}
+
+static uint64_t cover_count(const Cover *cover)
+{
+    return cover->end - cover->begin.at;
+}
+
+static uint32_t within(const Cover *cover, VklArray array)
+{
+    return vkl_has(array) ? (uint32_t)(array.at - cover->begin.at) : 0;
+}
+
+/* Rows of a step that one dispatch takes: a window must hold `fixed` elements and `per_row` for each row. */
+static uint64_t rows_of_step(uint64_t window, uint64_t rows, uint64_t fixed, uint64_t per_row)
+{
+    return window > fixed + per_row ? smaller(rows, (window - fixed) / per_row) : 1;
+}
+
+void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
+{
+    if (plan->status)
+        return;
+    uint64_t window = vkl_plan_window(plan), units = step->units;
+    bool product_apart = units > window / 4 / units; /* the recurrent matrix is beyond a binding */
+    if (product_apart)
+        vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NN,
+                                       .m = step->rows,
+                                       .n = 4 * units,
+                                       .k = units,
+                                       .a = step->h_prev,
+                                       .b = step->w_hh,
+                                       .c = step->gates,
+                                       .lda = units,
+                                       .ldb = 4 * units,
+                                       .ldc = 4 * units,
+                                       .accumulate = true});
+    uint64_t h_apart = larger(step->h_next.at, step->h_prev.at) - smaller(step->h_next.at, step->h_prev.at);
+    uint64_t c_apart = larger(step->c_next.at, step->c_prev.at) - smaller(step->c_next.at, step->c_prev.at);
+    uint64_t chunk = smaller(rows_of_step(window, step->rows, 0, 4 * units),
+                             rows_of_step(window, step->rows, larger(h_apart, c_apart), units));
+    for (uint64_t row = 0; row < step->rows; row += chunk) {
+        uint64_t rows = smaller(chunk, step->rows - row), count = rows * units;
+        VklArray h_prev = vkl_array_at(step->h_prev, row * units), h_next = vkl_array_at(step->h_next, row * units);
+        VklArray c_prev = vkl_array_at(step->c_prev, row * units), c_next = vkl_array_at(step->c_next, row * units);
+        Cover h = {.begin = VKL_NO_ARRAY}, c = {.begin = VKL_NO_ARRAY};
+        cover_add(&h, h_prev, count);
+        cover_add(&h, h_next, count);
+        cover_add(&c, c_prev, count);
+        cover_add(&c, c_next, count);
+        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_LSTM_FORWARD);
+        if (!op)
+            return;
+        vkl_plan_bind(plan, op, 0, vkl_array_at(step->gates, row * units * 4), count * 4, step->keep ? VKL_READ_WRITE : VKL_READ);
+        if (!product_apart)
+            vkl_plan_bind(plan, op, 1, step->w_hh, units * units * 4, VKL_READ);
+        vkl_plan_bind(plan, op, 2, h.begin, cover_count(&h), VKL_READ_WRITE);
+        vkl_plan_bind(plan, op, 3, c.begin, cover_count(&c), VKL_READ_WRITE);
+        struct VklCellForwardArgs *args = &op->args.LSTM_FORWARD;
+        args->rows = (uint32_t)rows;
+        args->units = (uint32_t)units;
+        args->k = product_apart ? 0 : (uint32_t)units;
+        args->h_prev = within(&h, h_prev);
+        args->h_next = within(&h, h_next);
+        args->c_prev = within(&c, c_prev);
+        args->c_next = within(&c, c_next);
+        args->keep = step->keep;
+        vkl_plan_linear(plan, op, count);
+        op->work = rows;
+        op->work_cost = units * (args->k * 4 + 64);
+        vkl_plan_end(plan, op);
+    }
+}
+
+void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
+{
+    if (plan->status)
+        return;
+    uint64_t window = vkl_plan_window(plan), units = step->units;
+    bool recurrent = vkl_has(step->gates_next);
+    uint64_t gates_apart = recurrent ? step->gates_next.at - step->gates.at : 0;
+    bool product_apart = recurrent && (units > window / 4 / units || gates_apart + 4 * units > window);
+    VklArray dy = step->dy;
+    if (product_apart) {
+        if (vkl_has(dy))
+            vkl_plan_copy(plan,
+                          &(VklCopyPiece){.mode = VKL_COPY_LOAD, .arena = step->dh, .other = dy, .count = step->rows * units}, 1);
+        vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NT,
+                                       .m = step->rows,
+                                       .n = units,
+                                       .k = 4 * units,
+                                       .a = step->gates_next,
+                                       .b = step->w_hh,
+                                       .c = step->dh,
+                                       .lda = 4 * units,
+                                       .ldb = 4 * units,
+                                       .ldc = units,
+                                       .accumulate = vkl_has(dy)});
+        dy = step->dh;
+        recurrent = false;
+        gates_apart = 0;
+    }
+    Cover whole_c = {.begin = VKL_NO_ARRAY};
+    cover_add(&whole_c, step->c, 0);
+    cover_add(&whole_c, step->c_prev, 0);
+    cover_add(&whole_c, step->dc_in, 0);
+    cover_add(&whole_c, step->dc_out, 0);
+    uint64_t chunk = smaller(rows_of_step(window, step->rows, gates_apart, 4 * units),
+                             rows_of_step(window, step->rows, cover_count(&whole_c), units));
+    for (uint64_t row = 0; row < step->rows; row += chunk) {
+        uint64_t rows = smaller(chunk, step->rows - row), count = rows * units, at = row * units;
+        VklArray gates_t = vkl_array_at(step->gates, at * 4);
+        VklArray gates_next = recurrent ? vkl_array_at(step->gates_next, at * 4) : VKL_NO_ARRAY;
+        VklArray c_t = vkl_array_at(step->c, at), c_prev = vkl_array_at(step->c_prev, at);
+        VklArray dc_in = vkl_has(step->dc_in) ? vkl_array_at(step->dc_in, at) : VKL_NO_ARRAY;
+        VklArray dc_out = vkl_array_at(step->dc_out, at);
+        Cover gates = {.begin = VKL_NO_ARRAY}, c = {.begin = VKL_NO_ARRAY};
+        cover_add(&gates, gates_t, count * 4);
+        cover_add(&gates, gates_next, count * 4);
+        cover_add(&c, c_t, count);
+        cover_add(&c, c_prev, count);
+        cover_add(&c, dc_in, count);
+        cover_add(&c, dc_out, count);
+        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_LSTM_BACKWARD);
+        if (!op)
+            return;
+        vkl_plan_bind(plan, op, 0, gates.begin, cover_count(&gates), VKL_READ_WRITE);
+        if (recurrent)
+            vkl_plan_bind(plan, op, 1, step->w_hh, units * units * 4, VKL_READ);
+        if (vkl_has(dy))
+            vkl_plan_bind(plan, op, 2, vkl_array_at(dy, at), count, VKL_READ);
+        vkl_plan_bind(plan, op, 3, c.begin, cover_count(&c), VKL_READ_WRITE);
+        struct VklCellBackwardArgs *args = &op->args.LSTM_BACKWARD;
+        args->rows = (uint32_t)rows;
+        args->units = (uint32_t)units;
+        args->k = recurrent ? (uint32_t)(4 * units) : 0;
+        args->gates_t = within(&gates, gates_t);
+        args->gates_next = within(&gates, gates_next);
+        args->has_dy = vkl_has(dy);
+        args->c_t = within(&c, c_t);
+        args->c_prev = within(&c, c_prev);
+        args->dc_in = within(&c, dc_in);
+        args->has_dc = vkl_has(dc_in);
+        args->dc_out = within(&c, dc_out);
+        vkl_plan_linear(plan, op, count);
+        op->work = rows;
+        op->work_cost = units * (args->k + 64);
+        vkl_plan_end(plan, op);
+    }
+}
+
+/* ---- Copies ---- */
+
+static int arena_access(uint32_t mode)
+{
+    return mode == VKL_COPY_STORE ? VKL_READ : mode == VKL_COPY_ADD ? VKL_READ_WRITE : VKL_WRITE;
+}
+
+/* Up to three pieces whose arena fits one window. */
+static void copy_op(VklPlan *plan, const VklCopyPiece *pieces, size_t count, const Cover *arena)
+{
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_COPY);
+    if (!op)
+        return;
+    struct VklCopyArgs *args = &op->args.COPY;
+    uint32_t *counts[] = {&args->count0, &args->count1, &args->count2}, *at[] = {&args->at0, &args->at1, &args->at2};
+    uint32_t *modes[] = {&args->mode0, &args->mode1, &args->mode2};
+    uint64_t total = 0;
+    int access = 0;
+    for (size_t i = 0; i < count; i++)
+        access |= arena_access(pieces[i].mode);
+    vkl_plan_bind(plan, op, 0, arena->begin, cover_count(arena), access);
+    for (size_t i = 0; i < count; i++) {
+        const VklCopyPiece *piece = &pieces[i];
+        if (piece->mode != VKL_COPY_ZERO)
+            vkl_plan_bind(plan, op, (int)i + 1, piece->other, piece->count, piece->mode == VKL_COPY_STORE ? VKL_WRITE : VKL_READ);
+        *counts[i] = (uint32_t)piece->count;
+        *at[i] = within(arena, piece->arena);
+        *modes[i] = piece->mode;
+        total += piece->count;
+    }
+    vkl_plan_linear(plan, op, total);
+    op->work = total;
+    vkl_plan_end(plan, op);
+}
+
+void vkl_plan_copy(VklPlan *plan, const VklCopyPiece *pieces, size_t count)
+{
+    uint64_t window = vkl_plan_window(plan);
+    VklCopyPiece together[3];
+    size_t taken = 0;
+    Cover arena = {.begin = VKL_NO_ARRAY};
+    for (size_t i = 0; i < count; i++) {
+        for (uint64_t done = 0; done < pieces[i].count;) {
+            VklCopyPiece piece = pieces[i];
+            piece.count = smaller(window, piece.count - done);
+            piece.arena.at += done;
+            piece.other.at += done;
+            done += piece.count;
+            Cover wider = arena;
+            cover_add(&wider, piece.arena, piece.count);
+            if (taken && (taken == 3 || arena.begin.slot != piece.arena.slot || cover_count(&wider) > window)) {
+                copy_op(plan, together, taken, &arena);
+                taken = 0;
+                arena.begin = VKL_NO_ARRAY;
+            }
+            cover_add(&arena, piece.arena, piece.count);
+            together[taken++] = piece;
+        }
+    }
+    if (taken)
+        copy_op(plan, together, taken, &arena);
+}
+
+/* ---- Training step ---- */
+
+void vkl_plan_gather(VklPlan *plan, const VklGather *gather)
+{
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_GATHER);
+    if (!op)
+        return;
+    uint64_t x = gather->steps * gather->rows * gather->features, target = gather->rows * gather->outputs;
+    vkl_plan_bind(plan, op, 0, gather->data, gather->data_count, VKL_READ);
+    vkl_plan_bind(plan, op, 1, gather->state, gather->order_at + gather->order_count, VKL_READ);
+    vkl_plan_bind(plan, op, 2, gather->x, x, VKL_WRITE);
+    if (vkl_has(gather->target))
+        vkl_plan_bind(plan, op, 3, gather->target, target, VKL_WRITE);
+    struct VklGatherArgs *args = &op->args.GATHER;
+    args->steps = (uint32_t)gather->steps;
+    args->rows = (uint32_t)gather->rows;
+    args->features = (uint32_t)gather->features;
+    args->outputs = vkl_has(gather->target) ? (uint32_t)gather->outputs : 0;
+    args->series_at = (uint32_t)gather->series_at;
+    args->starts_at = (uint32_t)gather->starts_at;
+    args->targets_at = (uint32_t)gather->targets_at;
+    args->order_at = (uint32_t)gather->order_at;
+    op->work = x + (vkl_has(gather->target) ? target : 0);
+    vkl_plan_linear(plan, op, op->work);
+    vkl_plan_end(plan, op);
+}
+
+void vkl_plan_loss(VklPlan *plan, const VklLossOp *loss)
+{
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_LOSS);
+    if (!op)
+        return;
+    uint64_t count = loss->rows * loss->outputs;
+    if (count > UINT64_C(1) << 21) /* one workgroup sums them all; software devices stop a loop after 65,535 turns */
+        vkl_plan_fail(plan, VKL_ERROR_LIMIT, "a loss over %llu numbers at once; at most %u are possible",
+                      (unsigned long long)count, 1u << 21);
+    vkl_plan_bind(plan, op, 0, loss->predicted, count, VKL_READ);
+    vkl_plan_bind(plan, op, 1, loss->target, count, VKL_READ);
+    if (vkl_has(loss->gradient))
+        vkl_plan_bind(plan, op, 2, loss->gradient, count, VKL_WRITE);
+    vkl_plan_bind(plan, op, 3, loss->out, loss->out_count, VKL_READ_WRITE);
+    struct VklLossArgsGpu *args = &op->args.LOSS;
+    args->count = (uint32_t)count;
+    args->kind = (uint32_t)loss->kind;
+    args->delta = (float)loss->delta;
+    args->scale = (float)(1.0 / (double)count);
+    args->has_gradient = vkl_has(loss->gradient);
+    args->advance = loss->advance;
+    args->rows = (uint32_t)loss->rows;
+    if (loss->optimizer) {
+        args->beta1 = (float)loss->optimizer->beta1;
+        args->one_minus_beta1 = (float)(1 - loss->optimizer->beta1);
+        args->beta2 = (float)loss->optimizer->beta2;
+        args->one_minus_beta2 = (float)(1 - loss->optimizer->beta2);
+    }
+    op->groups[0] = op->groups[1] = op->groups[2] = 1;
+    vkl_plan_end(plan, op);
+}
+
+uint64_t vkl_norm_partials(uint64_t count)
+{
+    return (count + VKL_NORM_CHUNK - 1) / VKL_NORM_CHUNK;
+}
+
+static void advance(VklPlan *plan, const VklOptimize *optimize)
+{
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_ADVANCE);
+    if (!op)
+        return;
+    vkl_plan_bind(plan, op, 0, optimize->state, VKL_STATE_LOSS, VKL_READ_WRITE);
+    struct VklAdvanceArgs *args = &op->args.ADVANCE;
+    args->beta1 = (float)optimize->desc->beta1;
+    args->one_minus_beta1 = (float)(1 - optimize->desc->beta1);
+    args->beta2 = (float)optimize->desc->beta2;
+    args->one_minus_beta2 = (float)(1 - optimize->desc->beta2);
+    op->groups[0] = op->groups[1] = op->groups[2] = 1;
+    vkl_plan_end(plan, op);
+}
+
+static void norm(VklPlan *plan, const VklOptimize *optimize)
+{
+    uint64_t partials = vkl_norm_partials(optimize->count);
+    uint64_t chunks = smaller(vkl_plan_window(plan) / VKL_NORM_CHUNK, plan->caps->workgroups[0]);
+    chunks = chunks ? chunks : 1;
+    for (uint64_t chunk = 0; chunk < partials; chunk += chunks) {
+        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_NORM);
+        if (!op)
+            return;
+        uint64_t first = chunk * VKL_NORM_CHUNK, count = smaller(chunks * VKL_NORM_CHUNK, optimize->count - first);
+        uint64_t groups = vkl_norm_partials(count);
+        vkl_plan_bind(plan, op, 0, vkl_array_at(optimize->grads, first), count, VKL_READ);
+        vkl_plan_bind(plan, op, 1, vkl_array_at(optimize->partial, chunk), groups, VKL_WRITE);
+        op->args.NORM.count = (uint32_t)count;
+        op->spec[VKL_SPEC_FORM] = 0;
+        op->groups[0] = (uint32_t)groups;
+        op->groups[1] = op->groups[2] = 1;
+        op->work = groups;
+        op->work_cost = VKL_NORM_CHUNK;
+        vkl_plan_end(plan, op);
+    }
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_NORM);
+    if (!op)
+        return;
+    vkl_plan_bind(plan, op, 0, optimize->partial, partials, VKL_READ);
+    vkl_plan_bind(plan, op, 1, optimize->state, VKL_STATE_LOSS, VKL_READ_WRITE);
+    op->args.NORM.count = (uint32_t)partials;
+    op->args.NORM.max_norm = (float)optimize->desc->clip_norm;
+    op->spec[VKL_SPEC_FORM] = 1;
+    op->groups[0] = op->groups[1] = op->groups[2] = 1;
+    vkl_plan_end(plan, op);
+}
+
+void vkl_plan_optimize(VklPlan *plan, const VklOptimize *optimize)
+{
+    const VklOptimizerDesc *desc = optimize->desc;
+    if (optimize->advance)
+        advance(plan, optimize);
+    if (desc->clip_norm > 0)
+        norm(plan, optimize);
+    uint64_t chunk = vkl_plan_window(plan) / 2; /* two moments for each parameter */
+    for (uint64_t first = 0; first < optimize->count; first += chunk) {
+        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_OPTIMIZER);
+        if (!op)
+            return;
+        uint64_t count = smaller(chunk, optimize->count - first);
+        vkl_plan_bind(plan, op, 0, vkl_array_at(optimize->params, first), count, VKL_READ_WRITE);
+        vkl_plan_bind(plan, op, 1, vkl_array_at(optimize->grads, first), count, VKL_READ);
+        vkl_plan_bind(plan, op, 2, vkl_array_at(optimize->moments, 2 * first), 2 * count, VKL_READ_WRITE);
+        vkl_plan_bind(plan, op, 3, optimize->state, VKL_STATE_LOSS, VKL_READ);
+        struct VklOptimizerArgs *args = &op->args.OPTIMIZER;
+        args->count = (uint32_t)count;
+        args->momentum = (float)desc->momentum;
+        args->weight_decay = (float)desc->weight_decay;
+        args->beta1 = (float)desc->beta1;
+        args->one_minus_beta1 = (float)(1 - desc->beta1);
+        args->beta2 = (float)desc->beta2;
+        args->one_minus_beta2 = (float)(1 - desc->beta2);
+        args->alpha = (float)desc->alpha;
+        args->one_minus_alpha = (float)(1 - desc->alpha);
+        args->epsilon = (float)desc->epsilon;
+        args->clip_value = (float)desc->clip_value;
+        args->use_clip_norm = desc->clip_norm > 0;
+        op->spec[VKL_SPEC_FORM] = (uint32_t)desc->kind;
+        vkl_plan_linear(plan, op, count);
+        op->work = count;
+        op->work_cost = 16;
+        vkl_plan_end(plan, op);
+    }
+}
+
+void vkl_plan_activation_backward(VklPlan *plan, VklActivation activation, uint64_t count, VklArray gy, VklArray y, VklArray dz)
+{
+    uint64_t chunk = vkl_plan_window(plan);
+    for (uint64_t first = 0; first < count; first += chunk) {
+        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_ACTIVATION_BACKWARD);
+        if (!op)
+            return;
+        uint64_t part = smaller(chunk, count - first);
+        vkl_plan_bind(plan, op, 0, vkl_array_at(gy, first), part, VKL_READ);
+        vkl_plan_bind(plan, op, 1, vkl_array_at(y, first), part, VKL_READ);
+        vkl_plan_bind(plan, op, 2, vkl_array_at(dz, first), part, VKL_WRITE);
+        op->args.ACTIVATION_BACKWARD.count = (uint32_t)part;
+        op->args.ACTIVATION_BACKWARD.activation = (uint32_t)activation;
+        vkl_plan_linear(plan, op, part);
+        op->work = part;
+        vkl_plan_end(plan, op);
+    }
+}
