@@ -66,6 +66,18 @@ VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots
     return VKL_OK;
 }
 
+VklStatus vkl_exec_record_once(VklDevice *device, VklStream *stream, VklPlan *plan, const VklSlice slots[VKL_SLOT_COUNT],
+                               const char *caller, VklError *error)
+{
+    VklExec *exec;
+    VklStatus status = vkl_exec_create(device, plan, slots, caller, error, &exec);
+    if (status)
+        return status;
+    status = vkl_exec_record(exec, stream);
+    vkl_exec_release(exec);
+    return status && error != &stream->error ? vkl_fail_again(device->context, error, status) : status;
+}
+
 void vkl_exec_retain(VklExec *exec)
 {
     atomic_fetch_add(&exec->references, 1);

@@ -119,6 +119,9 @@ struct VklExec {
  * VKL_ERROR_INVALID naming vkl_slot_name. */
 VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots[VKL_SLOT_COUNT], const char *caller,
                           VklError *error, VklExec **exec);
+/* For a call that is not worth keeping: creates, records, lets go. */
+VklStatus vkl_exec_record_once(VklDevice *device, VklStream *stream, VklPlan *plan, const VklSlice slots[VKL_SLOT_COUNT],
+                               const char *caller, VklError *error);
 void vkl_exec_retain(VklExec *exec);
 void vkl_exec_release(VklExec *exec); /* = vkl_exec_destroy */
 

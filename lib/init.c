@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include "init.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static void philox(uint32_t out[4], uint64_t seed, uint64_t stream, uint64_t counter)
+{
+    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), (uint32_t)stream, (uint32_t)(stream >> 32)};
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
+        uint32_t next[4] = {(uint32_t)(p1 >> 32) ^ c[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c[3] ^ k1, (uint32_t)p0};
+        for (int i = 0; i < 4; i++)
+            c[i] = next[i];
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    for (int i = 0; i < 4; i++)
+        out[i] = c[i];
+}
+
+VklRandom vkl_random(uint64_t seed, uint64_t stream)
+{
+    return (VklRandom){.seed = seed, .stream = stream};
+}
+
+uint32_t vkl_random_u32(VklRandom *random)
+{
+    if (random->next % 4 == 0)
+        philox(random->block, random->seed, random->stream, random->next / 4);
+    return random->block[random->next++ % 4];
+}
+
+double vkl_random_uniform(VklRandom *random)
+{
+    uint64_t high = vkl_random_u32(random) >> 5, low = vkl_random_u32(random) >> 6;
+    return (double)(high << 26 | low) * 0x1p-53;
+}
+
+double vkl_random_normal(VklRandom *random)
+{
+    double radius = sqrt(-2 * log(1 - vkl_random_uniform(random))); /* Box and Muller 1958 */
+    return radius * cos(6.283185307179586 * vkl_random_uniform(random));
+}
+
+uint64_t vkl_seed_part(uint64_t seed, uint64_t index)
+{
+    uint32_t block[4];
+    philox(block, seed, UINT64_C(0x706172740000), index);
+    return (uint64_t)block[0] << 32 | block[1];
+}
+
+void vkl_shuffle(uint32_t *order, uint32_t count, uint64_t seed, uint64_t epoch)
+{
+    VklRandom random = vkl_random(seed, epoch);
+    for (uint32_t i = 0; i < count; i++)
+        order[i] = i;
+    for (uint32_t i = count; i > 1; i--) { /* Fisher and Yates */
+        uint32_t other = (uint32_t)((uint64_t)vkl_random_u32(&random) * i >> 32);
+        uint32_t kept = order[i - 1];
+        order[i - 1] = order[other];
+        order[other] = kept;
+    }
+}
+
+void vkl_init_glorot(float *weight, uint64_t rows, uint64_t columns, uint64_t seed)
+{
+    VklRandom random = vkl_random(seed, 0);
+    double limit = sqrt(6.0 / ((double)rows + (double)columns));
+    for (uint64_t i = 0; i < rows * columns; i++)
+        weight[i] = (float)((2 * vkl_random_uniform(&random) - 1) * limit);
+}
+
+/* v -= (v . u) u */
+static void project_out(double *v, const double *u, uint64_t count)
+{
+    double dot = 0;
+    for (uint64_t i = 0; i < count; i++)
+        dot += v[i] * u[i];
+    for (uint64_t i = 0; i < count; i++)
+        v[i] -= dot * u[i];
+}
+
+bool vkl_init_orthogonal(float *weight, uint64_t rows, uint64_t columns, uint64_t seed)
+{
+    if (columns && rows > SIZE_MAX / sizeof(double) / columns)
+        return false;
+    double *basis = malloc((size_t)(rows * columns) * sizeof(*basis)); /* [columns][rows] */
+    if (!basis)
+        return false;
+    VklRandom random = vkl_random(seed, 0);
+    for (uint64_t i = 0; i < rows * columns; i++)
+        basis[i] = vkl_random_normal(&random);
+    for (uint64_t column = 0; column < columns; column++) {
+        double *v = basis + column * rows, square = 0;
+        for (int pass = 0; pass < 2; pass++) /* Gram and Schmidt, twice for accuracy */
+            for (uint64_t before = 0; before < column; before++)
+                project_out(v, basis + before * rows, rows);
+        for (uint64_t i = 0; i < rows; i++)
+            square += v[i] * v[i];
+        for (uint64_t i = 0; i < rows; i++) {
+            v[i] /= sqrt(square);
+            weight[i * columns + column] = (float)v[i];
+        }
+    }
+    free(basis);
+    return true;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#include "plan_dense.h"
+
+#include "internal.h"
+
+uint64_t vkl_dense_floats(const VklDenseDesc *desc)
+{
+    return ((desc->input_size + 1) * desc->output_size + 3) & ~UINT64_C(3);
+}
+
+uint64_t vkl_dense_scratch(const VklDenseDesc *desc, uint64_t rows)
+{
+    return desc->activation == VKL_ACTIVATION_NONE ? 0 : rows * desc->output_size;
+}
+
+bool vkl_dense_measure(const VklDenseDesc *desc, uint64_t rows)
+{
+    uint64_t inputs, size;
+    return vkl_add(desc->input_size, 1, &inputs) && vkl_mul(inputs, desc->output_size, &size) && vkl_add(size, 3, &size) &&
+           vkl_mul(size, 4, &size) && vkl_mul(rows, desc->output_size, &size) && vkl_mul(size, 4, &size) &&
+           vkl_mul(rows, desc->input_size, &size) && vkl_mul(size, 4, &size);
+}
+
+void vkl_plan_dense_forward(VklPlan *plan, const VklDensePass *pass)
+{
+    uint64_t I = pass->desc->input_size, O = pass->desc->output_size;
+    vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NN,
+                                   .m = pass->rows,
+                                   .n = O,
+                                   .k = I,
+                                   .a = pass->x,
+                                   .b = pass->params,
+                                   .c = pass->y,
+                                   .lda = I,
+                                   .ldb = O,
+                                   .ldc = O,
+                                   .bias = vkl_array_at(pass->params, I * O),
+                                   .bias_rows = 1,
+                                   .activation = pass->desc->activation});
+}
+
+void vkl_plan_dense_backward(VklPlan *plan, const VklDensePass *pass)
+{
+    uint64_t I = pass->desc->input_size, O = pass->desc->output_size;
+    VklArray dz = pass->gy;
+    if (pass->desc->activation != VKL_ACTIVATION_NONE) {
+        dz = pass->workspace;
+        vkl_plan_activation_backward(plan, pass->desc->activation, pass->rows * O, pass->gy, pass->y, dz);
+    }
+    if (vkl_has(pass->dx))
+        vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NT,
+                                       .m = pass->rows,
+                                       .n = I,
+                                       .k = O,
+                                       .a = dz,
+                                       .b = pass->params,
+                                       .c = pass->dx,
+                                       .lda = O,
+                                       .ldb = O,
+                                       .ldc = I});
+    if (vkl_has(pass->dparams))
+        vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_TN,
+                                       .m = I + 1,
+                                       .n = O,
+                                       .k = pass->rows,
+                                       .a = pass->x,
+                                       .b = dz,
+                                       .c = pass->dparams,
+                                       .lda = I,
+                                       .ldb = O,
+                                       .ldc = O,
+                                       .accumulate = pass->accumulate,
+                                       .ones = 1});
+}
