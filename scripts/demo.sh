@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# demo.sh : installs what is missing, builds, trains an LSTM on the airline passengers, and puts its errors beside three forecasts
+# that need no training: on the device that "auto" takes and on Vulkan, side by side. Results are in out/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/install-dependencies.sh build
+
+build=build/demo
+if [ ! -f "$build/build.ninja" ]; then
+    echo "Configuring $build"
+    mkdir -p "$build"
+    meson setup "$build" --buildtype release -Dvulkan=enabled -Dtools=enabled -Dcsv=enabled -Dtests=disabled -Dexamples=disabled \
+        >"$build/setup.txt" || { cat "$build/setup.txt"; exit 1; }
+fi
+echo "Building $build"
+ninja -C "$build" | tail -n 1
+vklstm=$build/tools/vklstm
+
+mkdir -p out
+# One step ahead; the last third of the series is the test part. The set-up was chosen on a validation part, the end of the
+# first two thirds, and never on the test part.
+data=data/airpassengers.csv
+setup=(--target passengers --log --difference 1 --window 13 --layers lstm:50,dense:1 --epochs 100 --batch-size 16 --test-split 0.3333
+    --season 12 --seed 1)
+
+train() { # DEVICE RESULT.json OPTIONS...
+    local device=$1 result=$2
+    shift 2
+    printf '\nTraining with --device %s\n' "$device"
+    "$vklstm" train "$data" "${setup[@]}" --device "$device" --json "$@" >"$result"
+}
+device_of() {
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["device"])' "$1"
+}
+
+# auto takes a GPU, else the CPU backend; vulkan takes a GPU, else lavapipe
+results=(out/result.json out/result-vulkan.json)
+train auto out/result.json --output out/airpassengers.safetensors --history out/history.csv --plot out/forecast.svg
+train vulkan out/result-vulkan.json
+if [ "$(device_of out/result.json)" = "$(device_of out/result-vulkan.json)" ]; then
+    train cpu out/result-cpu.json
+    results=(out/result.json out/result-cpu.json)
+fi
+"$vklstm" predict out/airpassengers.safetensors "$data" --steps 12 --output out/forecast.csv --plot out/forecast.png
+
+python3 - "${results[@]}" <<'PYTHON'
+import json
+import sys
+
+results = [json.load(open(path)) for path in sys.argv[1:]]
+test = results[0]["test"]
+
+
+def row(name, values):
+    print(f"{name:<34}" + "".join(f"{value:>26}" for value in values))
+
+
+def number(value, form):
+    return "-" if value is None else format(value, form)
+
+
+print("\nErrors on the test part (thousands of passengers, one month ahead)")
+row("", [result["device"][:24] for result in results])
+for key, name in (("rmse", "LSTM, RMSE"), ("mae", "LSTM, MAE"), ("mape", "LSTM, MAPE (%)")):
+    row(name, [number(result["test"][key], ".2f") for result in results])
+row("seconds", [number(result["seconds"], ".1f") for result in results])
+for key, name in (
+    ("persistence_rmse", "last value, RMSE"),
+    ("seasonal_naive_rmse", "value of a year ago, RMSE"),
+    ("seasonal_naive_drift_rmse", "a year ago plus drift, RMSE"),
+):
+    row(name, [number(test[key], ".2f")])
+PYTHON
+
+echo
+echo "In out/: result.json and result-vulkan.json (the errors), forecast.csv (the next 12 months), forecast.svg and forecast.png,"
+echo "history.csv (the loss of each epoch), airpassengers.safetensors (the model)"

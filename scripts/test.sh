@@ -1,0 +1,244 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# test.sh [STAGE...] : installs what is missing, builds, and runs every test; with names of stages, those alone (after
+# dependencies). docs/testing.md says what each proves. Build directories under build/ are kept and used again.
+#
+# With CI set in the environment, what cannot be run here counts as a failure. The last line is "N passed, M failed".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+all_stages=(format release plain swiftshader validation sanitizers package)
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
+
+passed=0 failed=0
+report=()
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+pass() {
+    passed=$((passed + 1))
+}
+fail() {
+    failed=$((failed + 1))
+    printf 'FAILED: %s\n' "$*"
+}
+check() { # WHAT COMMAND...: one check that is not a Meson test
+    local what=$1
+    shift
+    if "$@"; then
+        pass
+    else
+        fail "$what"
+    fi
+}
+cannot() { # what this machine cannot run
+    if [ -n "${CI:-}" ]; then
+        fail "$* (in CI, what is skipped has failed)"
+    else
+        printf 'SKIPPED: %s\n' "$*"
+        report+=("$(printf '%-12s skipped: %s' "" "$*")")
+    fi
+}
+
+build() { # DIRECTORY OPTIONS...: set up once, again when the options have changed
+    local directory=$1 log=$1/build-output.txt
+    shift
+    mkdir -p "$directory"
+    if [ "$(cat "$directory/options.txt" 2>/dev/null)" != "$*" ]; then
+        rm -rf "$directory"
+        mkdir -p "$directory"
+        meson setup "$directory" "$@" || return 1
+        echo "$*" >"$directory/options.txt"
+    fi
+    if ! ninja -C "$directory" >"$log" 2>&1; then
+        grep -v '^\[[0-9/]*\] ' "$log"
+        return 1
+    fi
+    grep -E 'warning:' "$log" || true
+}
+
+run_tests() { # DIRECTORY ARGUMENTS OF MESON TEST...: adds its counts
+    local directory=$1 log=$1/test-output.txt status=0 ok bad
+    shift
+    meson test -C "$directory" --no-rebuild --print-errorlogs "$@" >"$log" 2>&1 || status=$?
+    grep -vE '^(ninja|>>>|Full log|Skipped: +0|Timeout: +0|Expected Fail: +0|Unexpected Pass: +0|$)' "$log" || true
+    ok=$(awk '/^(Ok|Expected Fail): /{n += $NF} END {print n + 0}' "$log")
+    bad=$(awk '/^(Fail|Unexpected Pass|Timeout|Skipped): /{n += $NF} END {print n + 0}' "$log")
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        fail "meson test $*: status $status"
+    elif [ "$ok" -eq 0 ] && [ "$bad" -eq 0 ]; then
+        fail "meson test $*: no test was run"
+    fi
+}
+
+# All features are asked for, so that one that cannot be built fails instead of being left out. A compiler's warning is an error
+# here, and here alone.
+features=(-Dtests=enabled -Dtools=enabled -Dexamples=enabled -Dcsv=enabled)
+staging=$root/build/stage
+build_release() {
+    build build/test "${features[@]}" -Dvulkan=enabled -Dwerror=true --prefix="$staging" --libdir=lib
+}
+
+stage_format() {
+    local formatter=''
+    for name in clang-format-14 clang-format; do
+        if command -v "$name" >/dev/null && "$name" --version | grep -q 'version 14\.'; then
+            formatter=$name
+            break
+        fi
+    done
+    if [ -z "$formatter" ]; then
+        # others format differently; Debian 12 has 14, newer systems may have none
+        echo "clang-format 14 is not here: formatting is not checked"
+        return
+    fi
+    local files
+    mapfile -t files < <(git ls-files '*.c' '*.h')
+    check "clang-format" "$formatter" --dry-run -Werror "${files[@]}"
+}
+
+stage_release() {
+    build_release || return 1
+    run_tests build/test
+}
+
+stage_plain() {
+    build build/plain "${features[@]}" -Dvulkan=disabled -Dwerror=true || return 1
+    run_tests build/plain
+}
+
+rig=$root/build/rigs/swiftshader
+stage_swiftshader() {
+    build_release || return 1
+    if ! tests/rigs/swiftshader.sh "$rig"; then
+        cannot "SwiftShader could not be fetched"
+        return
+    fi
+    VK_ICD_FILENAMES=$rig/vk_swiftshader_icd.json run_tests build/test --setup swiftshader --suite operator
+}
+
+stage_validation() {
+    build_release || return 1
+    # the newer layer where it can be had; the system's own misses some hazards between dispatches
+    if tests/rigs/swiftshader.sh "$rig"; then
+        export VK_LAYER_PATH=$rig
+    fi
+    local before=$failed
+    run_tests build/test --setup validation --suite planted
+    if [ "$failed" -ne "$before" ]; then
+        echo "The layer does not find a planted fault: a run under it would prove nothing."
+    else
+        run_tests build/test --setup validation --suite vulkan --suite floor
+    fi
+    unset VK_LAYER_PATH
+}
+
+stage_sanitizers() {
+    build build/sanitizers "${features[@]}" -Dvulkan=enabled -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+        -Db_lundef=false || return 1
+    local reports=$root/build/sanitizers/reports
+    rm -rf "$reports"
+    mkdir -p "$reports"
+    # Criterion's child processes end after their verdict: what they leak fails nothing, so every report goes to a file.
+    ASAN_OPTIONS=log_path=$reports/asan:detect_leaks=1:detect_stack_use_after_return=1 \
+        UBSAN_OPTIONS=log_path=$reports/ubsan:halt_on_error=1:print_stacktrace=1 \
+        run_tests build/sanitizers --timeout-multiplier 3 --suite host --suite cpu --suite vulkan
+    check "sanitizers" tests/rigs/sanitizer-reports.sh "$reports"
+}
+
+check_headers() {
+    local header language status=0
+    for header in include/vklstm/*.h; do
+        for language in c:gcc:c11 c:gcc:c17 c++:g++:c++11 c++:g++:c++17 c:clang:c11 c++:clang++:c++17; do
+            IFS=: read -r kind compiler standard <<<"$language"
+            command -v "$compiler" >/dev/null || continue
+            echo "#include \"vklstm/$(basename "$header")\"" |
+                "$compiler" -x "$kind" -std="$standard" -Wall -Wextra -pedantic -Werror -Iinclude -fsyntax-only - || {
+                echo "$header alone is not accepted as $standard by $compiler"
+                status=1
+            }
+        done
+    done
+    return $status
+}
+
+check_exports() { # nothing of Vulkan's or volk's, and no name without our prefix, in either library
+    local names
+    names=$({
+        nm -D --defined-only build/test/lib/libvklstm.so
+        nm -g --defined-only build/test/lib/libvklstm.a
+    } | awk 'NF == 3 && $3 !~ /^vkl_/ {print $3}' | sort -u)
+    [ -z "$names" ] || {
+        echo "exported, and not vkl_*:" $names
+        return 1
+    }
+    nm -D --defined-only build/test/lib/libvklstm.so | grep -q ' T vkl_context_create$'
+}
+
+consume_installed() {
+    local consumer=$root/build/consumer warnings=(-std=c11 -Wall -Wextra -pedantic -Werror)
+    rm -rf "$staging" "$consumer"
+    mkdir -p "$consumer/static"
+    meson install -C build/test --no-rebuild --quiet || return 1
+    export PKG_CONFIG_PATH=$staging/lib/pkgconfig
+    cc "${warnings[@]}" tests/consumers/consumer.c -o "$consumer/shared" $(pkg-config --cflags --libs vklstm) || return 1
+    LD_LIBRARY_PATH=$staging/lib "$consumer/shared" || return 1
+    # a directory with the archive alone, searched first
+    cp "$staging/lib/libvklstm.a" "$consumer/static/"
+    cc "${warnings[@]}" tests/consumers/consumer.c -o "$consumer/static/consumer" -L"$consumer/static" \
+        $(pkg-config --cflags --libs --static vklstm) || return 1
+    "$consumer/static/consumer" || return 1
+    if ldd "$consumer/static/consumer" | grep -E 'libvklstm|libvulkan'; then
+        echo "the static consumer loads these"
+        return 1
+    fi
+    LD_LIBRARY_PATH=$staging/lib "$staging/bin/vklstm" info
+}
+
+consume_subproject() {
+    local directory=$root/build/subproject
+    mkdir -p "$directory/source/subprojects"
+    cp tests/consumers/meson.build tests/consumers/consumer.c "$directory/source/"
+    ln -sfn "$root" "$directory/source/subprojects/vklstm"
+    if [ ! -f "$directory/build/build.ninja" ]; then
+        meson setup "$directory/build" "$directory/source" >"$directory/setup.txt" 2>&1 || {
+            cat "$directory/setup.txt"
+            return 1
+        }
+    fi
+    ninja -C "$directory/build" | tail -n 1 && "$directory/build/consumer"
+}
+
+stage_package() {
+    build_release || return 1
+    check "public headers stand alone" check_headers
+    check "exported names" check_exports
+    check "installed library" consume_installed
+    check "Meson subproject" consume_subproject
+}
+
+say dependencies
+start=$SECONDS
+scripts/install-dependencies.sh test
+for stage in "${stages[@]}"; do
+    if [[ " ${all_stages[*]} " != *" $stage "* ]]; then
+        echo "test.sh: no stage \"$stage\"; there are: ${all_stages[*]}" >&2
+        exit 2
+    fi
+    say "$stage"
+    begin=$SECONDS before_passed=$passed before_failed=$failed
+    # not in a condition of its own: bash would ignore set -e inside
+    "stage_$stage" || fail "$stage"
+    report+=("$(printf '%-12s %3d passed, %d failed, %4d s' "$stage" $((passed - before_passed)) $((failed - before_failed)) $((SECONDS - begin)))")
+done
+
+printf '\n'
+printf '%s\n' "${report[@]}"
+printf 'in %d s\n' $((SECONDS - start))
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
