@@ -55,6 +55,8 @@ struct VklContext {
 
 /* Runs task(data, i) for i < count on the context's threads (pool.c), on the caller's alone where `threads` is 1. */
 void vkl_parallel(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
+/* How many threads that is; asks the system where `threads` is 0. */
+uint32_t vkl_parallel_threads(const VklContext *context);
 void vkl_pool_destroy(VklPool *pool);
 
 /* ---- Device ---- */

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Runs the tasks of a parallel loop on a few threads. Which thread takes which task is left to chance; that is safe because every
+ * task's result depends on its index alone.
+ */
+#include <signal.h>
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
+#include "internal.h"
+
+typedef void (*Task)(void *data, uint32_t index);
+
+struct VklPool {
+    atomic_flag busy; /* one loop at a time; others, and loops inside a task, run on their own thread */
+    pthread_mutex_t mutex;
+    pthread_cond_t begin; /* to the threads: a loop has begun, or the pool ends */
+    pthread_cond_t end;   /* to the caller: the last thread has left the loop */
+    /* guarded by mutex */
+    Task task; /* NULL: no loop to join */
+    void *data;
+    uint32_t count;
+    uint64_t loop; /* counts the loops, so that a thread joins each once */
+    uint32_t inside;
+    bool quit;
+    /* the next index that nobody has taken; only grows past count, never back while a thread is inside */
+    atomic_uint_fast64_t next;
+    uint32_t thread_count;
+    pthread_t threads[];
+};
+
+static void run(VklPool *pool, Task task, void *data, uint32_t count)
+{
+    for (;;) {
+        uint64_t index = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
+        if (index >= count)
+            return;
+        task(data, (uint32_t)index);
+    }
+}
+
+static void *thread_main(void *argument)
+{
+    VklPool *pool = argument;
+    uint64_t seen = 0;
+    pthread_mutex_lock(&pool->mutex);
+    for (;;) {
+        while (!pool->quit && (!pool->task || pool->loop == seen))
+            pthread_cond_wait(&pool->begin, &pool->mutex);
+        if (pool->quit)
+            break;
+        seen = pool->loop;
+        Task task = pool->task;
+        void *data = pool->data;
+        uint32_t count = pool->count;
+        pool->inside++;
+        pthread_mutex_unlock(&pool->mutex);
+        run(pool, task, data, count);
+        pthread_mutex_lock(&pool->mutex);
+        if (--pool->inside == 0)
+            pthread_cond_signal(&pool->end);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+uint32_t vkl_parallel_threads(const VklContext *context)
+{
+    if (context->desc.threads)
+        return context->desc.threads;
+#ifdef _SC_NPROCESSORS_ONLN
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (uint32_t)count : 1;
+#else
+    return 1;
+#endif
+}
+
+/* NULL when the host refuses memory; a pool of fewer threads, possibly none, when it refuses threads. */
+static VklPool *pool_create(uint32_t threads)
+{
+    uint32_t helpers = threads - 1; /* the caller works too */
+    VklPool *pool = calloc(1, sizeof(*pool) + helpers * sizeof(pool->threads[0]));
+    if (!pool)
+        return NULL;
+    atomic_flag_clear(&pool->busy);
+    atomic_init(&pool->next, 0);
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->begin, NULL);
+    pthread_cond_init(&pool->end, NULL);
+
+    /* Signals are for the program's own threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (pool->thread_count < helpers && !pthread_create(&pool->threads[pool->thread_count], NULL, thread_main, pool))
+        pool->thread_count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return pool;
+}
+
+void vkl_pool_destroy(VklPool *pool)
+{
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    pool->quit = true;
+    pthread_cond_broadcast(&pool->begin);
+    pthread_mutex_unlock(&pool->mutex);
+    for (uint32_t i = 0; i < pool->thread_count; i++)
+        pthread_join(pool->threads[i], NULL);
+    pthread_cond_destroy(&pool->end);
+    pthread_cond_destroy(&pool->begin);
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+}
+
+static void pool_run(VklPool *pool, uint32_t count, Task task, void *data)
+{
+    pthread_mutex_lock(&pool->mutex);
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    pool->task = task;
+    pool->data = data;
+    pool->count = count;
+    pool->loop++;
+    pthread_cond_broadcast(&pool->begin);
+    pthread_mutex_unlock(&pool->mutex);
+
+    run(pool, task, data, count);
+
+    /* Threads that have not woken up by now need not join. */
+    pthread_mutex_lock(&pool->mutex);
+    pool->task = NULL;
+    while (pool->inside)
+        pthread_cond_wait(&pool->end, &pool->mutex);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+void vkl_parallel(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data)
+{
+    VklPool *pool = NULL;
+    if (count > 1 && context->desc.parallel) {
+        context->desc.parallel(context->desc.parallel_user, count, task, data);
+        return;
+    }
+    if (count > 1 && context->desc.threads != 1) {
+        pthread_mutex_lock(&context->mutex);
+        if (!context->pool)
+            context->pool = pool_create(vkl_parallel_threads(context));
+        pool = context->pool;
+        pthread_mutex_unlock(&context->mutex);
+    }
+    if (pool && pool->thread_count && !atomic_flag_test_and_set_explicit(&pool->busy, memory_order_acquire)) {
+        pool_run(pool, count, task, data);
+        atomic_flag_clear_explicit(&pool->busy, memory_order_release);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        task(data, i);
+}
