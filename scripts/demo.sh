@@ -16,7 +16,7 @@ if [ ! -f "$build/build.ninja" ]; then
         >"$build/setup.txt" || { cat "$build/setup.txt"; exit 1; }
 fi
 echo "Building $build"
-ninja -C "$build" | tail -n 1
+ninja -C "$build" --quiet
 vklstm=$build/tools/vklstm
 
 mkdir -p out

@@ -5,6 +5,7 @@
 #
 # A need is met when its probe succeeds, wherever it came from (a package, a Vulkan SDK). What is missing is installed with apt on
 # Debian and Ubuntu, as root or with sudo; on other systems it is listed. Where nothing is missing, neither root nor a network is used.
+# A name in parentheses is a need that one can do without: it comes with the others, but alone it is no reason to install anything.
 set -euo pipefail
 
 # name | probe | Debian and Ubuntu package
@@ -28,6 +29,7 @@ test_needs='
 Criterion|module criterion|libcriterion-dev
 Vulkan validation layers|manifest explicit_layer.d/VkLayer_khronos_validation|vulkan-validationlayers
 a C++ compiler|command c++|g++
+(clang-format 14)|command clang-format-14|clang-format-14
 '
 
 probe() { # KIND VALUE
@@ -43,12 +45,16 @@ probe() { # KIND VALUE
 }
 
 find_missing() {
-    missing_names=() missing_packages=()
+    missing_names=() missing_packages=() optional_packages=()
     local name kind value package
     while IFS='|' read -r name probe package; do
         [ -n "$name" ] || continue
         read -r kind value <<<"$probe"
-        if ! probe "$kind" "$value"; then
+        if probe "$kind" "$value"; then
+            continue
+        elif [ "${name:0:1}" = '(' ]; then
+            optional_packages+=("$package")
+        else
             missing_names+=("$name")
             missing_packages+=("$package")
         fi
@@ -94,6 +100,9 @@ fi
 echo "Installing: ${missing_packages[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get -q update
+for package in "${optional_packages[@]}"; do
+    [ -z "$(apt-cache madison "$package")" ] || missing_packages+=("$package")
+done
 unknown=()
 for package in "${missing_packages[@]}"; do
     [ -n "$(apt-cache madison "$package")" ] || unknown+=("$package")

@@ -44,20 +44,15 @@ cannot() { # what this machine cannot run
 }
 
 build() { # DIRECTORY OPTIONS...: set up once, again when the options have changed
-    local directory=$1 log=$1/build-output.txt
+    local directory=$1
     shift
-    mkdir -p "$directory"
     if [ "$(cat "$directory/options.txt" 2>/dev/null)" != "$*" ]; then
         rm -rf "$directory"
         mkdir -p "$directory"
         meson setup "$directory" "$@" || return 1
         echo "$*" >"$directory/options.txt"
     fi
-    if ! ninja -C "$directory" >"$log" 2>&1; then
-        grep -v '^\[[0-9/]*\] ' "$log"
-        return 1
-    fi
-    grep -E 'warning:' "$log" || true
+    ninja -C "$directory" --quiet
 }
 
 run_tests() { # DIRECTORY ARGUMENTS OF MESON TEST...: adds its counts
@@ -211,7 +206,7 @@ consume_subproject() {
             return 1
         }
     fi
-    ninja -C "$directory/build" | tail -n 1 && "$directory/build/consumer"
+    ninja -C "$directory/build" --quiet && "$directory/build/consumer"
 }
 
 stage_package() {
