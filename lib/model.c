@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+#include "model.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#include "init.h"
+
+VklLayerDesc vkl_layer_lstm(uint64_t units)
+{
+    return (VklLayerDesc){.kind = VKL_LAYER_LSTM, .units = units};
+}
+
+VklLayerDesc vkl_layer_dense(uint64_t units, VklActivation activation)
+{
+    return (VklLayerDesc){.kind = VKL_LAYER_DENSE, .activation = activation, .units = units};
+}
+
+/* ---- Text ---- */
+
+static VklStatus parse_layer(VklContext *context, const char *piece, VklLayerDesc *layer)
+{
+    char kind[16] = "", units[24] = "", activation[16] = "", extra = 0;
+    int fields = sscanf(piece, "%15[^:]:%23[^:]:%15[^:]%c", kind, units, activation, &extra);
+    char *end;
+    bool number = fields >= 2 && isdigit((unsigned char)units[0]);
+    unsigned long long count = number ? strtoull(units, &end, 10) : 0;
+    bool lstm = !strcmp(kind, "lstm"), dense = !strcmp(kind, "dense");
+    VklActivation chosen = VKL_ACTIVATION_NONE;
+    if (!lstm && !dense)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': the kind '%s' is none of lstm, dense", piece, kind);
+    if (!number || *end || !count || count > INT64_MAX)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': '%s' is no number of units; one from 1 on is needed",
+                        piece, units);
+    if (lstm && fields > 2)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': an LSTM layer takes a number of units alone", piece);
+    if (fields > 3 || (fields == 3 && !vkl_activation(activation, &chosen)) || piece[strlen(piece) - 1] == ':')
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': the activation is none of none, tanh, sigmoid, relu",
+                        piece);
+    *layer = lstm ? vkl_layer_lstm(count) : vkl_layer_dense(count, chosen);
+    return VKL_OK;
+}
+
+VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *layers, uint32_t *count)
+{
+    if (!context || !text || !count || !layers)
+        return VKL_ERROR_INVALID;
+    uint32_t found = 0;
+    for (const char *at = text;; at++) {
+        const char *comma = strchr(at, ',');
+        size_t length = comma ? (size_t)(comma - at) : strlen(at);
+        char piece[64];
+        VklLayerDesc layer;
+        if (!length || length >= sizeof(piece))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layers '%.100s': layer %u is %s", text, found + 1,
+                            length ? "too long" : "empty");
+        memcpy(piece, at, length);
+        piece[length] = 0;
+        VklStatus status = parse_layer(context, piece, &layer);
+        if (status)
+            return status;
+        if (found == *count)
+            return vkl_fail(context, NULL, VKL_ERROR_LIMIT, "layers '%.100s': there are more than %u layers", text, *count);
+        layers[found++] = layer;
+        if (!comma)
+            break;
+        at = comma;
+    }
+    *count = found;
+    return VKL_OK;
+}
+
+/* ---- Creation ---- */
+
+static VklStatus check_layers(VklContext *context, uint64_t features, const VklLayerDesc *layers, uint32_t count,
+                              uint32_t *last_recurrent)
+{
+    bool recurrent = false;
+    if (!features || !count || !layers)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_model_create: features is %llu, count of layers %u; each must be at least 1",
+                        (unsigned long long)features, layers ? count : 0);
+    for (uint32_t i = 0; i < count; i++) {
+        if (layers[i].kind != VKL_LAYER_LSTM && layers[i].kind != VKL_LAYER_DENSE)
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: kind %d is none of VklLayerKind", i,
+                            (int)layers[i].kind);
+        if (!layers[i].units)
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u has 0 units; at least 1 is needed", i);
+        if (layers[i].kind == VKL_LAYER_LSTM) {
+            recurrent = true;
+            *last_recurrent = i;
+        }
+    }
+    if (!recurrent)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: none of the %u layers is recurrent; one must be",
+                        count);
+    return VKL_OK;
+}
+
+static VklStatus create_layer(VklModel *model, uint32_t index, uint32_t last_recurrent, uint64_t inputs)
+{
+    VklNetworkLayer *layer = &model->network.layers[index];
+    layer->desc = model->descs[index];
+    layer->inputs = inputs;
+    layer->params = model->network.params;
+    layer->sequence_in = index <= last_recurrent;
+    layer->sequence_out = index < last_recurrent;
+    uint64_t bytes = 0;
+    VklStatus status;
+    if (layer->desc.kind == VKL_LAYER_LSTM) {
+        layer->rnn = vkl_rnn_desc(VKL_CELL_LSTM, inputs, layer->desc.units);
+        status = vkl_rnn_create(model->device, &layer->rnn, &model->rnns[index]);
+        VklRnnSizes sizes;
+        if (!status && vkl_rnn_measure(&layer->rnn, 0, 0, &sizes))
+            bytes = sizes.params;
+    } else {
+        layer->dense = vkl_dense_desc(inputs, layer->desc.units, layer->desc.activation);
+        status = vkl_dense_create(model->device, &layer->dense, &model->denses[index]);
+        if (!status)
+            bytes = vkl_dense_params_size(model->denses[index]);
+    }
+    if (!status && !vkl_add(model->network.params, bytes / 4, &model->network.params))
+        status = vkl_fail(model->device->context, NULL, VKL_ERROR_LIMIT, "vkl_model_create: the parameters do not fit 63 bits");
+    return status;
+}
+
+static VklStatus initialise(VklModel *model, uint64_t seed)
+{
+    uint64_t params = model->network.params;
+    if (params > SIZE_MAX / sizeof(float) || !(model->mirror = calloc((size_t)params, sizeof(float))))
+        return vkl_fail(model->device->context, NULL, VKL_ERROR_HOST_MEMORY,
+                        "vkl_model_create: the host refused memory for %llu parameters", (unsigned long long)params);
+    VklStatus status = VKL_OK;
+    for (uint32_t i = 0; i < model->network.count && !status; i++) {
+        float *packed = model->mirror + model->network.layers[i].params;
+        status = model->rnns[i] ? vkl_rnn_init(model->rnns[i], vkl_seed_part(seed, i), packed)
+                                : vkl_dense_init(model->denses[i], vkl_seed_part(seed, i), packed);
+    }
+    if (!status)
+        status = vkl_buffer_create(model->device, VKL_BUFFER_DEVICE, 4 * params, &model->params);
+    if (!status)
+        status = vkl_stream_create(model->device, &model->stream);
+    model->mirror_valid = model->mirror_newer = true;
+    return status ? status : vkl_model_sync(model);
+}
+
+VklStatus vkl_model_create(VklDevice *device, uint64_t features, const VklLayerDesc *layers, uint32_t count, uint64_t seed,
+                           VklModel **model)
+{
+    if (!device || !model)
+        return VKL_ERROR_INVALID;
+    uint32_t last_recurrent = 0;
+    VklStatus status = check_layers(device->context, features, layers, count, &last_recurrent);
+    if (status)
+        return status;
+    VklModel *made = calloc(1, sizeof(*made));
+    if (made) {
+        made->device = device;
+        made->descs = malloc(count * sizeof(*made->descs));
+        made->network.layers = calloc(count, sizeof(*made->network.layers));
+        made->rnns = calloc(count, sizeof(*made->rnns));
+        made->denses = calloc(count, sizeof(*made->denses));
+    }
+    if (!made || !made->descs || !made->network.layers || !made->rnns || !made->denses) {
+        vkl_model_destroy(made);
+        return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_model_create: the host refused memory for %u layers",
+                        count);
+    }
+    memcpy(made->descs, layers, count * sizeof(*layers));
+    made->network.features = features;
+    made->network.count = count;
+    uint64_t inputs = features;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        status = create_layer(made, i, last_recurrent, inputs);
+        inputs = layers[i].units;
+    }
+    made->network.outputs = inputs;
+    if (!status)
+        status = initialise(made, seed);
+    if (status)
+        vkl_model_destroy(made);
+    else
+        *model = made;
+    return status;
+}
+
+void vkl_model_destroy(VklModel *model)
+{
+    if (!model)
+        return;
+    vkl_stream_destroy(model->stream);
+    vkl_buffer_destroy(model->params);
+    for (uint32_t i = 0; i < model->network.count; i++) {
+        vkl_rnn_destroy(model->rnns[i]);
+        vkl_dense_destroy(model->denses[i]);
+    }
+    free(model->rnns);
+    free(model->denses);
+    free(model->network.layers);
+    free(model->descs);
+    free(model->mirror);
+    free(model);
+}
+
+/* ---- What it is ---- */
+
+const char *vkl_model_error(const VklModel *model)
+{
+    return model->error.message;
+}
+
+VklError *vkl_model_error_slot(VklModel *model)
+{
+    return &model->error;
+}
+
+VklDevice *vkl_model_device(const VklModel *model)
+{
+    return model->device;
+}
+
+uint64_t vkl_model_features(const VklModel *model)
+{
+    return model->network.features;
+}
+
+uint64_t vkl_model_outputs(const VklModel *model)
+{
+    return model->network.outputs;
+}
+
+const VklLayerDesc *vkl_model_layers(const VklModel *model, uint32_t *count)
+{
+    *count = model->network.count;
+    return model->descs;
+}
+
+uint64_t vkl_model_parameters(const VklModel *model)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < vkl_model_tensor_count(model); i++) {
+        VklParamInfo info;
+        if (!vkl_model_tensor_info((VklModel *)model, i, &info))
+            total += info.shape[0] * info.shape[1];
+    }
+    return total;
+}
+
+/* ---- Tensors ---- */
+
+uint32_t vkl_model_tensor_count(const VklModel *model)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < model->network.count; i++)
+        count += model->rnns[i] ? vkl_rnn_param_count(model->rnns[i]) : 2;
+    return count;
+}
+
+/* The layer that a tensor belongs to, and the tensor's index in it. */
+static VklStatus find_tensor(VklModel *model, const char *call, uint32_t index, uint32_t *layer, uint32_t *tensor)
+{
+    uint32_t left = index;
+    for (uint32_t i = 0; i < model->network.count; i++) {
+        uint32_t count = model->rnns[i] ? vkl_rnn_param_count(model->rnns[i]) : 2;
+        if (left < count) {
+            *layer = i;
+            *tensor = left;
+            return VKL_OK;
+        }
+        left -= count;
+    }
+    return vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: index is %u; there are %u tensors", call,
+                    index, vkl_model_tensor_count(model));
+}
+
+VklStatus vkl_model_tensor_info(VklModel *model, uint32_t index, VklParamInfo *info)
+{
+    uint32_t layer, tensor;
+    VklParamInfo made;
+    VklStatus status = find_tensor(model, "vkl_model_tensor_info", index, &layer, &tensor);
+    if (!status)
+        status = model->rnns[layer] ? vkl_rnn_param_info(model->rnns[layer], tensor, &made)
+                                    : vkl_dense_param_info(model->denses[layer], tensor, &made);
+    if (status)
+        return status;
+    *info = made;
+    snprintf(info->name, sizeof(info->name), "%u.%s.%.32s", layer, model->rnns[layer] ? "lstm" : "dense", made.name);
+    return VKL_OK;
+}
+
+static VklStatus again(VklModel *model, VklStatus status)
+{
+    return status ? vkl_fail_again(model->device->context, &model->error, status) : VKL_OK;
+}
+
+VklStatus vkl_model_sync(VklModel *model)
+{
+    if (!model->mirror_newer)
+        return VKL_OK;
+    VklStatus status = vkl_upload(model->stream, vkl_slice(model->params, 0), model->mirror, 4 * model->network.params);
+    if (!status)
+        model->mirror_newer = false;
+    return again(model, status);
+}
+
+/* The mirror has what the device has, or newer. */
+static VklStatus read_mirror(VklModel *model)
+{
+    if (model->mirror_valid)
+        return VKL_OK;
+    VklStatus status = vkl_download(model->stream, vkl_slice(model->params, 0), model->mirror, 4 * model->network.params);
+    if (!status)
+        model->mirror_valid = true;
+    return again(model, status);
+}
+
+VklStatus vkl_model_get_tensor(VklModel *model, uint32_t index, float *data)
+{
+    uint32_t layer, tensor;
+    VklStatus status = find_tensor(model, "vkl_model_get_tensor", index, &layer, &tensor);
+    status = status ? status : read_mirror(model);
+    if (status)
+        return status;
+    const float *packed = model->mirror + model->network.layers[layer].params;
+    return model->rnns[layer] ? vkl_rnn_unpack(model->rnns[layer], tensor, packed, data)
+                              : vkl_dense_unpack(model->denses[layer], tensor, packed, data);
+}
+
+VklStatus vkl_model_set_tensor(VklModel *model, uint32_t index, const float *data)
+{
+    uint32_t layer, tensor;
+    VklStatus status = find_tensor(model, "vkl_model_set_tensor", index, &layer, &tensor);
+    status = status ? status : read_mirror(model);
+    if (status)
+        return status;
+    float *packed = model->mirror + model->network.layers[layer].params;
+    model->mirror_newer = true; /* uploaded before the next use, once for all tensors that are set */
+    return model->rnns[layer] ? vkl_rnn_pack(model->rnns[layer], tensor, data, packed)
+                              : vkl_dense_pack(model->denses[layer], tensor, data, packed);
+}
