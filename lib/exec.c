@@ -29,6 +29,26 @@ static VklStatus check_slots(VklDevice *device, const VklPlan *plan, const VklSl
     return VKL_OK;
 }
 
+/* An array that the plan writes must not share memory with another. */
+static VklStatus check_overlaps(VklDevice *device, const VklPlan *plan, const VklSlice *slots, const char *caller,
+                                VklError *error)
+{
+    bool written[VKL_SLOT_COUNT] = {false};
+    for (size_t i = 0; i < plan->count; i++)
+        for (int j = 0; j < plan->ops[i].bindings; j++)
+            if (plan->ops[i].bind[j].access & VKL_WRITE)
+                written[plan->ops[i].bind[j].slot] = true;
+    for (int a = 0; a < VKL_SLOT_COUNT; a++)
+        for (int b = a + 1; b < VKL_SLOT_COUNT; b++)
+            if (plan->slot_size[a] && plan->slot_size[b] && (written[a] || written[b]) && slots[a].buffer == slots[b].buffer &&
+                slots[a].offset < slots[b].offset + plan->slot_size[b] && slots[b].offset < slots[a].offset + plan->slot_size[a])
+                return vkl_fail(device->context, error, VKL_ERROR_INVALID,
+                                "%s: %s (%llu bytes at offset %llu) and %s (%llu at %llu) overlap in one buffer", caller,
+                                vkl_slot_name[a], (unsigned long long)plan->slot_size[a], (unsigned long long)slots[a].offset,
+                                vkl_slot_name[b], (unsigned long long)plan->slot_size[b], (unsigned long long)slots[b].offset);
+    return VKL_OK;
+}
+
 VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots[VKL_SLOT_COUNT], const char *caller,
                           VklError *error, VklExec **exec)
 {
@@ -40,6 +60,8 @@ VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots
             vkl_fail(device->context, error, VKL_ERROR_DEVICE_LOST, "%s: the device '%s' is lost", caller, device->info.name);
     } else {
         status = check_slots(device, plan, slots, caller, error);
+        if (!status)
+            status = check_overlaps(device, plan, slots, caller, error);
     }
     if (status) {
         vkl_plan_finish(plan);

@@ -86,6 +86,8 @@ typedef struct Job {
 
 static void job_finish(Job *job)
 {
+    if (job->model)
+        vkl_stream_wait(job->model->stream); /* after a failure recorded work may still name what is destroyed here */
     Batch *batches[] = {&job->full, &job->rest};
     for (int i = 0; i < 2; i++) {
         vkl_exec_destroy(batches[i]->exec);
