@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Private to table.c, prep.c, prep_fill.c, prep_json.c and io.c: the inside of tables and preparations.
+ * Private to table.c, prep*.c and io.c: the inside of tables and preparations.
+ *
+ * Words used there. The level of a row is the target column's filled value, or its logarithm. An input is what a network sees of
+ * a column at a row: for the target column the level, or its difference, scaled; for others the filled value, scaled. The base
+ * of a target row is the earlier row whose level is subtracted from it. `end` is always the last row that may be read.
  */
 #ifndef VKL_PREP_H
 #define VKL_PREP_H
@@ -98,6 +102,53 @@ bool vkl_fill_looks_ahead(VklFill fill);
 /* mean, median, mode and first of the observed values among `count`. Errors: VKL_ERROR_FORMAT (there is none; no sentence
  * given), VKL_ERROR_HOST_MEMORY. */
 VklStatus vkl_fill_statistics(const double *values, uint64_t count, VklPrepColumn *column);
+
+/* ---- How a preparation sees a table (prep_view.c) ---- */
+
+typedef struct VklView {
+    const VklPrep *prep;
+    const VklTable *table;
+    VklSeries *series;       /* [column_count] */
+    uint64_t rows;           /* of the table */
+    uint64_t train_end;      /* of the table's training part */
+    uint64_t *run;           /* [rows], how many rows in a row, up to this one, need no fill for the inputs; NULL: all */
+    const double *predicted; /* levels of the target after the table's last row; NULL: not needed */
+} VklView;
+
+/* Checks that the columns that are used can be. After VKL_OK, and only then, vkl_view_close() is needed. */
+VklStatus vkl_view_open(VklPrep *prep, const VklTable *table, const char *caller, VklView *view);
+void vkl_view_close(VklView *view);
+
+double vkl_view_level(const VklView *view, uint64_t row, uint64_t end);
+double vkl_view_unscaled_input(const VklView *view, uint32_t column, uint64_t row, uint64_t end);
+double vkl_view_input(const VklView *view, uint32_t column, uint64_t row, uint64_t end);
+/* The level of the base of a target row; 0 without a difference. */
+double vkl_view_base(const VklView *view, uint64_t row, uint64_t end);
+/* The level that a prediction for a target row stands for. */
+double vkl_view_predicted_level(const VklView *view, double prediction, uint64_t row, uint64_t end);
+/* Whether a row is a target of its part. */
+bool vkl_view_is_target(const VklView *view, uint64_t row);
+
+/* Rows before the first that can be an input; rows between a target and its base (0: no difference); rows before the first
+ * that can be a target. */
+uint64_t vkl_prep_input_history(const VklPrep *prep);
+uint64_t vkl_prep_target_lag(const VklPrep *prep);
+uint64_t vkl_prep_target_history(const VklPrep *prep);
+/* The fewest rows with a window and its target, and the fewest to forecast from. */
+uint64_t vkl_prep_rows_needed(const VklPrep *prep);
+uint64_t vkl_prep_rows_needed_to_forecast(const VklPrep *prep, uint64_t steps);
+
+static inline double vkl_prep_scaled(VklPrepScale scale, double value)
+{
+    return (value - scale.offset) / scale.divisor;
+}
+double vkl_prep_level_to_value(const VklPrep *prep, double level);
+
+/* Sentences that several files have. `missing` is the name of an argument that is NULL; NULL: all are there. */
+VklStatus vkl_prep_check_arguments(VklPrep *prep, const char *caller, const char *missing);
+VklStatus vkl_prep_no_memory(VklPrep *prep, const char *caller, const VklTable *table);
+/* `what` has `rows` rows. */
+VklStatus vkl_prep_too_few_rows(VklPrep *prep, const VklTable *table, const char *what, uint64_t rows, uint64_t needed);
 
 /* ---- Model files (prep_json.c) ---- */
 
