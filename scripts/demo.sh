@@ -39,12 +39,12 @@ device_of() {
 # auto takes a GPU, else the CPU backend; vulkan takes a GPU, else lavapipe
 results=(out/result.json out/result-vulkan.json)
 train auto out/result.json --output out/airpassengers.safetensors --history out/history.csv --plot out/forecast.svg
-train vulkan out/result-vulkan.json
+train vulkan out/result-vulkan.json --plot out/forecast.png
 if [ "$(device_of out/result.json)" = "$(device_of out/result-vulkan.json)" ]; then
     train cpu out/result-cpu.json
     results=(out/result.json out/result-cpu.json)
 fi
-"$vklstm" predict out/airpassengers.safetensors "$data" --steps 12 --output out/forecast.csv --plot out/forecast.png
+"$vklstm" predict out/airpassengers.safetensors "$data" --steps 12 --output out/forecast.csv
 
 python3 - "${results[@]}" <<'PYTHON'
 import json
@@ -76,5 +76,5 @@ for key, name in (
 PYTHON
 
 echo
-echo "In out/: result.json and result-vulkan.json (the errors), forecast.csv (the next 12 months), forecast.svg and forecast.png,"
-echo "history.csv (the loss of each epoch), airpassengers.safetensors (the model)"
+echo "In out/: result.json and result-vulkan.json (the errors), forecast.svg and forecast.png (the pictures of the first and of the Vulkan"
+echo "run), forecast.csv (the next 12 months), history.csv (the loss of each epoch), airpassengers.safetensors (the model)"
