@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A plan made ready for the device: pipelines, descriptor sets and arguments of every op. What is recorded later reads this and
+ * changes nothing in it.
+ *
+ * Ops that see the same windows share a descriptor set, so that the steps of a long sequence need a handful. */
+#include "vk.h"
+
+typedef struct Window {
+    VkBuffer buffer;
+    uint64_t offset, range;
+} Window;
+
+/* What a descriptor set is made of; a key as it stands, so padding and unused windows are zero. */
+typedef struct Key {
+    uint32_t bindings;
+    Window windows[VKL_VK_BINDINGS];
+} Key;
+
+typedef struct Keys {
+    Key *keys;
+    uint32_t *slots; /* hash table: indices + 1, 0 where empty */
+    uint32_t *of_op;
+    size_t count, slot_count;
+} Keys;
+
+static void keys_finish(Keys *keys)
+{
+    free(keys->keys);
+    free(keys->slots);
+    free(keys->of_op);
+}
+
+static bool keys_init(Keys *keys, size_t ops)
+{
+    keys->slot_count = 16;
+    while (keys->slot_count < 2 * ops)
+        keys->slot_count *= 2;
+    keys->keys = calloc(ops, sizeof(*keys->keys));
+    keys->slots = calloc(keys->slot_count, sizeof(*keys->slots));
+    keys->of_op = calloc(ops, sizeof(*keys->of_op));
+    return keys->keys && keys->slots && keys->of_op;
+}
+
+static uint32_t keys_add(Keys *keys, const Key *key)
+{
+    uint64_t hash = key->bindings;
+    for (uint32_t i = 0; i < key->bindings; i++) {
+        const uint64_t parts[] = {(uint64_t)key->windows[i].buffer, key->windows[i].offset, key->windows[i].range};
+        for (int j = 0; j < 3; j++) {
+            hash = (hash ^ parts[j]) * UINT64_C(0x9e3779b97f4a7c15);
+            hash ^= hash >> 32;
+        }
+    }
+    for (size_t slot = hash & (keys->slot_count - 1);; slot = (slot + 1) & (keys->slot_count - 1)) {
+        uint32_t index = keys->slots[slot];
+        if (index && !memcmp(&keys->keys[index - 1], key, sizeof(*key)))
+            return index - 1;
+        if (!index) {
+            keys->keys[keys->count++] = *key;
+            keys->slots[slot] = (uint32_t)keys->count;
+            return (uint32_t)keys->count - 1;
+        }
+    }
+}
+
+/* One binding: its base is rounded down to what the device allows, and the rest goes into the kernel's arguments. */
+static VklStatus bind_window(const VklExec *exec, const VklOp *op, uint32_t binding, VklError *error, Window *window,
+                             VklArgs *args)
+{
+    VklDevice *device = exec->device;
+    const VklBind *bind = &op->bind[binding];
+    const VklSlice *slice = &exec->slots[bind->slot];
+    uint64_t alignment = device->info.limits.storage_alignment;
+    uint64_t offset = slice->offset + bind->offset, rest = offset % alignment;
+    uint64_t range = bind->size + rest;
+    if (range > device->info.limits.storage_range)
+        return vkl_fail(device->context, error, VKL_ERROR_LIMIT,
+                        "%s: a window of %llu bytes at offset %llu of %s is not aligned to %llu and would need %llu bytes of "
+                        "storage range; '%s' allows %llu: align the offset of %s",
+                        vkl_kernel_info[op->kernel].name, (unsigned long long)bind->size, (unsigned long long)offset,
+                        vkl_slot_name[bind->slot], (unsigned long long)alignment, (unsigned long long)range, device->info.name,
+                        (unsigned long long)device->info.limits.storage_range, vkl_slot_name[bind->slot]);
+    args->offset[binding] += (uint32_t)(rest / 4);
+    window->buffer = ((const VklVkBuffer *)slice->buffer->impl)->handle;
+    window->offset = offset - rest;
+    window->range = range;
+    return VKL_OK;
+}
+
+static VklStatus check_op(const VklExec *exec, const VklOp *op, VklError *error)
+{
+    const VklDevice *device = exec->device;
+    const VklDeviceLimits *limits = &device->info.limits;
+    for (int axis = 0; axis < 3; axis++)
+        if (!op->groups[axis] || op->groups[axis] > limits->workgroups[axis])
+            return vkl_fail(device->context, error, VKL_ERROR_LIMIT, "%s: %u workgroups on axis %d; '%s' allows 1 to %u",
+                            vkl_kernel_info[op->kernel].name, op->groups[axis], axis, device->info.name,
+                            limits->workgroups[axis]);
+    if (op->bindings != vkl_kernel_info[op->kernel].bindings)
+        return vkl_fail(device->context, error, VKL_ERROR_INVALID, "%s: %u bindings; the kernel has %u",
+                        vkl_kernel_info[op->kernel].name, op->bindings, vkl_kernel_info[op->kernel].bindings);
+    return VKL_OK;
+}
+
+static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *error)
+{
+    for (size_t i = 0; i < vk->count; i++) {
+        const VklOp *op = &exec->plan.ops[i];
+        VklVkOp *made = &vk->ops[i];
+        Key key;
+        memset(&key, 0, sizeof(key));
+        key.bindings = op->bindings;
+        made->kernel = op->kernel;
+        made->barrier = op->barrier && i; /* in front of the first there is one anyway */
+        memcpy(made->groups, op->groups, sizeof(made->groups));
+        made->args = op->args;
+        VklStatus status = check_op(exec, op, error);
+        for (uint32_t binding = 0; !status && binding < op->bindings; binding++)
+            status = bind_window(exec, op, binding, error, &key.windows[binding], &made->args);
+        if (!status)
+            status = vkl_vk_pipeline_get(exec->device, op->kernel, op->spec, error, &made->pipeline);
+        if (status)
+            return status;
+        made->layout = vkl_vk(exec->device)->pipelines.layouts[op->bindings];
+        keys->of_op[i] = keys_add(keys, &key);
+        vk->barriers += made->barrier;
+    }
+    vk->barriers++;
+    return VKL_OK;
+}
+
+static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklError *error)
+{
+    VklDevice *device = exec->device;
+    VklVkDevice *vk_device = vkl_vk(device);
+    uint32_t count = (uint32_t)keys->count, descriptors = 0;
+    VkDescriptorSetLayout *layouts = calloc(count, sizeof(*layouts));
+    VkDescriptorSet *sets = calloc(count, sizeof(*sets));
+    VkDescriptorBufferInfo *infos = calloc(count, VKL_VK_BINDINGS * sizeof(*infos));
+    VkWriteDescriptorSet *writes = calloc(count, sizeof(*writes));
+    VklStatus status = VKL_OK;
+    if (!layouts || !sets || !infos || !writes) {
+        status = vkl_fail(device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %u descriptor sets", count);
+        goto out;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        layouts[i] = vk_device->pipelines.set_layouts[keys->keys[i].bindings];
+        descriptors += keys->keys[i].bindings;
+    }
+    VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, descriptors};
+    VkDescriptorPoolCreateInfo pool_info = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+        .maxSets = count,
+        .poolSizeCount = 1,
+        .pPoolSizes = &size,
+    };
+    VkResult result = vk_device->functions.vkCreateDescriptorPool(vk_device->handle, &pool_info, NULL, &vk->descriptors);
+    if (result) {
+        status = vkl_vk_fail(device->context, device, error, result, "vkCreateDescriptorPool", "%u descriptor sets", count);
+        goto out;
+    }
+    VkDescriptorSetAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+        .descriptorPool = vk->descriptors,
+        .descriptorSetCount = count,
+        .pSetLayouts = layouts,
+    };
+    result = vk_device->functions.vkAllocateDescriptorSets(vk_device->handle, &info, sets);
+    if (result) {
+        status = vkl_vk_fail(device->context, device, error, result, "vkAllocateDescriptorSets", "%u descriptor sets", count);
+        goto out;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const Key *key = &keys->keys[i];
+        VkDescriptorBufferInfo *windows = &infos[(size_t)i * VKL_VK_BINDINGS];
+        for (uint32_t binding = 0; binding < key->bindings; binding++)
+            windows[binding] = (VkDescriptorBufferInfo){
+                .buffer = key->windows[binding].buffer,
+                .offset = key->windows[binding].offset,
+                .range = key->windows[binding].range,
+            };
+        /* one write goes on from binding to binding */
+        writes[i] = (VkWriteDescriptorSet){
+            .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+            .dstSet = sets[i],
+            .descriptorCount = key->bindings,
+            .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+            .pBufferInfo = windows,
+        };
+    }
+    vk_device->functions.vkUpdateDescriptorSets(vk_device->handle, count, writes, 0, NULL);
+    for (size_t i = 0; i < vk->count; i++)
+        vk->ops[i].set = sets[keys->of_op[i]];
+
+out:
+    free(layouts);
+    free(sets);
+    free(infos);
+    free(writes);
+    return status;
+}
+
+VklStatus vkl_vk_exec_create(VklExec *exec, VklError *error)
+{
+    VklContext *context = exec->device->context;
+    size_t count = exec->plan.count;
+    VklVkExec *vk = calloc(1, sizeof(*vk));
+    Keys keys = {0};
+    VklStatus status = VKL_OK;
+    if (count > UINT32_MAX / VKL_VK_BINDINGS) {
+        status = vkl_fail(context, error, VKL_ERROR_LIMIT, "%zu kernel calls; at most %u can be prepared", count,
+                          UINT32_MAX / VKL_VK_BINDINGS);
+        goto fail;
+    }
+    if (vk)
+        vk->ops = calloc(count ? count : 1, sizeof(*vk->ops));
+    if (!vk || !vk->ops || (count && !keys_init(&keys, count))) {
+        status = vkl_fail(context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls", count);
+        goto fail;
+    }
+    vk->count = count;
+    exec->impl = vk;
+    if (count) {
+        status = fill_ops(exec, vk, &keys, error);
+        if (!status)
+            status = make_sets(exec, vk, &keys, error);
+    }
+    if (status)
+        goto fail;
+    keys_finish(&keys);
+    return VKL_OK;
+
+fail:
+    keys_finish(&keys);
+    exec->impl = vk;
+    vkl_vk_exec_destroy(exec);
+    return status;
+}
+
+void vkl_vk_exec_destroy(VklExec *exec)
+{
+    VklVkDevice *device = vkl_vk(exec->device);
+    VklVkExec *vk = exec->impl;
+    exec->impl = NULL;
+    if (!vk)
+        return;
+    if (vk->pool)
+        device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
+    if (vk->descriptors)
+        device->functions.vkDestroyDescriptorPool(device->handle, vk->descriptors, NULL);
+    free(vk->ops);
+    free(vk);
+}
+
+/* The only dispatch of the library. */
+static void record(VklDevice *device, const VklVkExec *exec, VkCommandBuffer commands)
+{
+    VklVkDevice *vk = vkl_vk(device);
+    const struct VolkDeviceTable *functions = &vk->functions;
+    const VkAccessFlags access = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
+    VkPipeline pipeline = VK_NULL_HANDLE;
+    VkDescriptorSet set = VK_NULL_HANDLE;
+    if (!exec->count)
+        return;
+    vkl_vk_barrier(device, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, access);
+    for (size_t i = 0; i < exec->count; i++) {
+        const VklVkOp *op = &exec->ops[i];
+        if (op->barrier) {
+            VkMemoryBarrier barrier = {
+                .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
+                .dstAccessMask = access,
+            };
+            functions->vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                                            0, 1, &barrier, 0, NULL, 0, NULL);
+        }
+        if (vk->debug) {
+            VkDebugUtilsLabelEXT label = {
+                .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT,
+                .pLabelName = vkl_kernel_info[op->kernel].name,
+            };
+            vk->instance_functions.vkCmdBeginDebugUtilsLabelEXT(commands, &label);
+        }
+        if (op->pipeline != pipeline) {
+            pipeline = op->pipeline;
+            functions->vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+        }
+        if (op->set != set) {
+            set = op->set;
+            functions->vkCmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, op->layout, 0, 1, &set, 0, NULL);
+        }
+        functions->vkCmdPushConstants(commands, op->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, vkl_kernel_info[op->kernel].args_size,
+                                      &op->args);
+        functions->vkCmdDispatch(commands, op->groups[0], op->groups[1], op->groups[2]);
+        if (vk->debug)
+            vk->instance_functions.vkCmdEndDebugUtilsLabelEXT(commands);
+    }
+}
+
+VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream)
+{
+    const VklVkExec *vk = exec->impl;
+    VkCommandBuffer commands;
+    VklStatus status = vkl_vk_stream_commands(stream, exec, &commands);
+    if (status || !vk->count)
+        return status;
+    record(exec->device, vk, commands);
+    stream->stats.dispatches += vk->count;
+    stream->stats.barriers += vk->barriers;
+    return VKL_OK;
+}
+
+/* The command buffer for replays; replay_mutex is held. */
+static VkResult record_replay(VklExec *exec, const char **call)
+{
+    VklVkDevice *device = vkl_vk(exec->device);
+    VklVkExec *vk = exec->impl;
+    VkCommandBuffer commands;
+    if (vk->commands)
+        return VK_SUCCESS;
+    VkResult result = VK_SUCCESS;
+    if (!vk->pool) {
+        VkCommandPoolCreateInfo info = {
+            .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+            .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+            .queueFamilyIndex = device->queue_family,
+        };
+        *call = "vkCreateCommandPool";
+        result = device->functions.vkCreateCommandPool(device->handle, &info, NULL, &vk->pool);
+        if (result)
+            return result;
+    }
+    VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = vk->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1,
+    };
+    *call = "vkAllocateCommandBuffers";
+    result = device->functions.vkAllocateCommandBuffers(device->handle, &info, &commands);
+    if (result)
+        return result;
+    /* it is in flight as often as it is repeated */
+    VkCommandBufferBeginInfo begin = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT,
+    };
+    *call = "vkBeginCommandBuffer";
+    result = device->functions.vkBeginCommandBuffer(commands, &begin);
+    if (result)
+        return result; /* freed with its pool */
+    record(exec->device, vk, commands);
+    *call = "vkEndCommandBuffer";
+    result = device->functions.vkEndCommandBuffer(commands);
+    if (result)
+        return result;
+    vk->commands = commands;
+    vkl_vk_name(exec->device, VK_OBJECT_TYPE_COMMAND_BUFFER, (uint64_t)(uintptr_t)commands, "vklstm replay of %zu kernels",
+                vk->count);
+    return VK_SUCCESS;
+}
+
+VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
+{
+    VklDevice *device = exec->device;
+    VklVkDevice *vk_device = vkl_vk(device);
+    VklVkExec *vk = exec->impl;
+    const char *call = NULL;
+    pthread_mutex_lock(&vk_device->replay_mutex);
+    VkResult result = record_replay(exec, &call);
+    pthread_mutex_unlock(&vk_device->replay_mutex);
+    if (result)
+        return vkl_vk_fail(device->context, device, &stream->error, result, call, "for the replay of %zu kernels", vk->count);
+    return vkl_vk_stream_replay(stream, exec, vk->commands, count);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Vulkan functions that the backend calls. Every call goes through one of two tables: VklInstanceFunctions, of an instance,
+ * and volk's VolkDeviceTable, of a device. volk's own variables, renamed by volk_names.h, are touched by loader.c alone.
+ */
+#ifndef VKL_VK_FUNCTIONS_H
+#define VKL_VK_FUNCTIONS_H
+
+#define VK_NO_PROTOTYPES
+#include "vk/volk_names.h"
+
+#include <volk.h>
+
+#include "../internal.h"
+
+#define VKL_INSTANCE_FUNCTIONS(X)           \
+    X(vkCreateDevice)                       \
+    X(vkDestroyInstance)                    \
+    X(vkEnumerateDeviceExtensionProperties) \
+    X(vkEnumeratePhysicalDevices)           \
+    X(vkGetDeviceProcAddr)                  \
+    X(vkGetPhysicalDeviceFeatures2)         \
+    X(vkGetPhysicalDeviceMemoryProperties)  \
+    X(vkGetPhysicalDeviceProperties)        \
+    X(vkGetPhysicalDeviceProperties2)       \
+    X(vkGetPhysicalDeviceQueueFamilyProperties)
+
+/* Of VK_EXT_debug_utils: NULL where it is not enabled. */
+#define VKL_DEBUG_FUNCTIONS(X)         \
+    X(vkCmdBeginDebugUtilsLabelEXT)    \
+    X(vkCmdEndDebugUtilsLabelEXT)      \
+    X(vkCreateDebugUtilsMessengerEXT)  \
+    X(vkDestroyDebugUtilsMessengerEXT) \
+    X(vkSetDebugUtilsObjectNameEXT)
+
+typedef struct VklInstanceFunctions {
+#define X(name) PFN_##name name;
+    VKL_INSTANCE_FUNCTIONS(X)
+    VKL_DEBUG_FUNCTIONS(X)
+#undef X
+} VklInstanceFunctions;
+
+/* What must be there of a device's table. */
+#define VKL_DEVICE_FUNCTIONS(X)       \
+    X(vkAllocateCommandBuffers)       \
+    X(vkAllocateDescriptorSets)       \
+    X(vkAllocateMemory)               \
+    X(vkBeginCommandBuffer)           \
+    X(vkBindBufferMemory)             \
+    X(vkCmdBindDescriptorSets)        \
+    X(vkCmdBindPipeline)              \
+    X(vkCmdCopyBuffer)                \
+    X(vkCmdDispatch)                  \
+    X(vkCmdFillBuffer)                \
+    X(vkCmdPipelineBarrier)           \
+    X(vkCmdPushConstants)             \
+    X(vkCreateBuffer)                 \
+    X(vkCreateCommandPool)            \
+    X(vkCreateComputePipelines)       \
+    X(vkCreateDescriptorPool)         \
+    X(vkCreateDescriptorSetLayout)    \
+    X(vkCreateFence)                  \
+    X(vkCreatePipelineCache)          \
+    X(vkCreatePipelineLayout)         \
+    X(vkCreateShaderModule)           \
+    X(vkDestroyBuffer)                \
+    X(vkDestroyCommandPool)           \
+    X(vkDestroyDescriptorPool)        \
+    X(vkDestroyDescriptorSetLayout)   \
+    X(vkDestroyDevice)                \
+    X(vkDestroyFence)                 \
+    X(vkDestroyPipeline)              \
+    X(vkDestroyPipelineCache)         \
+    X(vkDestroyPipelineLayout)        \
+    X(vkDestroyShaderModule)          \
+    X(vkEndCommandBuffer)             \
+    X(vkFlushMappedMemoryRanges)      \
+    X(vkFreeMemory)                   \
+    X(vkGetBufferMemoryRequirements)  \
+    X(vkGetDeviceQueue)               \
+    X(vkGetFenceStatus)               \
+    X(vkInvalidateMappedMemoryRanges) \
+    X(vkMapMemory)                    \
+    X(vkQueueSubmit)                  \
+    X(vkResetFences)                  \
+    X(vkUpdateDescriptorSets)         \
+    X(vkWaitForFences)
+
+/* The loader's vkGetInstanceProcAddr, or NULL on a machine without libvulkan. Any thread. */
+PFN_vkGetInstanceProcAddr vkl_vk_loader(void);
+
+/* Both return NULL, or the name of a function that is missing. */
+const char *vkl_vk_instance_functions(VklInstanceFunctions *functions, PFN_vkGetInstanceProcAddr get, VkInstance instance);
+const char *vkl_vk_device_functions(struct VolkDeviceTable *table, PFN_vkGetDeviceProcAddr get, VkDevice device);
+
+#endif

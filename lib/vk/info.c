@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From a physical device's properties to a VklDeviceInfo, and the choice of its queue family. */
+#include <stdio.h>
+
+#include "info.h"
+
+VklStatus vkl_vk_extensions_get(VklContext *context, const VklInstanceFunctions *functions, VkPhysicalDevice physical,
+                                VklVkExtensions *extensions)
+{
+    uint32_t count = 0;
+    *extensions = (VklVkExtensions){0};
+    VkResult result = functions->vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
+    if (result)
+        return vkl_vk_fail(context, NULL, NULL, result, "vkEnumerateDeviceExtensionProperties", "its number");
+    VkExtensionProperties *properties = calloc(count ? count : 1, sizeof(*properties));
+    if (!properties)
+        return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "the host refused memory for the names of %u extensions", count);
+    result = functions->vkEnumerateDeviceExtensionProperties(physical, NULL, &count, properties);
+    if (result < 0) {
+        free(properties);
+        return vkl_vk_fail(context, NULL, NULL, result, "vkEnumerateDeviceExtensionProperties", "%u of them", count);
+    }
+    extensions->properties = properties;
+    extensions->count = count;
+    return VKL_OK;
+}
+
+void vkl_vk_extensions_finish(VklVkExtensions *extensions)
+{
+    free(extensions->properties);
+    *extensions = (VklVkExtensions){0};
+}
+
+bool vkl_vk_has_extension(const VklVkExtensions *extensions, const char *name)
+{
+    for (uint32_t i = 0; i < extensions->count; i++) {
+        const char *there = extensions->properties ? extensions->properties[i].extensionName : extensions->names[i];
+        if (!strcmp(there, name))
+            return true;
+    }
+    return false;
+}
+
+bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t *family)
+{
+    uint32_t count = 0;
+    functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
+    VkQueueFamilyProperties properties[32];
+    if (count > 32)
+        count = 32;
+    functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, properties);
+    /* A family that cannot draw runs beside what the desktop draws. */
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < count; i++) {
+            VkQueueFlags flags = properties[i].queueFlags;
+            if (properties[i].queueCount && flags & VK_QUEUE_COMPUTE_BIT && (pass || !(flags & VK_QUEUE_GRAPHICS_BIT))) {
+                *family = i;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool has_timestamps(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t family)
+{
+    VkQueueFamilyProperties properties[32];
+    uint32_t count = 32;
+    functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, properties);
+    return family < count && properties[family].timestampValidBits > 0;
+}
+
+static VklDeviceType device_type(VkPhysicalDeviceType type)
+{
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return VKL_DEVICE_DISCRETE;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return VKL_DEVICE_INTEGRATED;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return VKL_DEVICE_VIRTUAL;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return VKL_DEVICE_SOFTWARE;
+    default:
+        return VKL_DEVICE_OTHER;
+    }
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static void limits_from_vulkan(VklDeviceLimits *limits, const VkPhysicalDeviceLimits *vulkan)
+{
+    *limits = (VklDeviceLimits){
+        .storage_range = vulkan->maxStorageBufferRange,
+        .allocation_size = UINT64_C(1) << 30,
+        .storage_buffers = smaller(smaller(vulkan->maxPerStageDescriptorStorageBuffers, vulkan->maxDescriptorSetStorageBuffers),
+                                   vulkan->maxPerStageResources),
+        .storage_alignment = (uint32_t)vulkan->minStorageBufferOffsetAlignment,
+        .workgroup_invocations = vulkan->maxComputeWorkGroupInvocations,
+        .shared_memory = vulkan->maxComputeSharedMemorySize,
+        .push_constants = vulkan->maxPushConstantsSize,
+    };
+    for (int axis = 0; axis < 3; axis++) {
+        limits->workgroups[axis] = vulkan->maxComputeWorkGroupCount[axis];
+        limits->workgroup_size[axis] = vulkan->maxComputeWorkGroupSize[axis];
+    }
+    if (limits->storage_alignment < 4)
+        limits->storage_alignment = 4;
+}
+
+static void memory_info(VklDeviceInfo *info, const VkPhysicalDeviceMemoryProperties *memory)
+{
+    info->features.unified_memory = true;
+    for (uint32_t heap = 0; heap < memory->memoryHeapCount; heap++) {
+        if (!(memory->memoryHeaps[heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT))
+            continue;
+        if (memory->memoryHeaps[heap].size > info->memory_bytes)
+            info->memory_bytes = memory->memoryHeaps[heap].size;
+        bool visible = false;
+        for (uint32_t type = 0; type < memory->memoryTypeCount; type++)
+            if (memory->memoryTypes[type].heapIndex == heap &&
+                memory->memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)
+                visible = true;
+        info->features.unified_memory = info->features.unified_memory && visible;
+    }
+}
+
+/* Where structures of extensions are chained to. */
+typedef struct Chain {
+    VkBaseOutStructure *last;
+} Chain;
+
+static void add(Chain *chain, void *structure)
+{
+    chain->last->pNext = structure;
+    chain->last = structure;
+}
+
+/* What the chain of an importing program says was enabled, or the driver of a physical device that it can do. */
+static void features_from_chain(VklDeviceFeatures *features, const VkBaseInStructure *chain)
+{
+    for (; chain; chain = chain->pNext) {
+        switch (chain->sType) {
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES:
+            features->storage_16bit |= ((const VkPhysicalDevice16BitStorageFeatures *)chain)->storageBuffer16BitAccess;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
+            features->shader_float16 |= ((const VkPhysicalDeviceShaderFloat16Int8Features *)chain)->shaderFloat16;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES:
+            features->timeline_semaphore |= ((const VkPhysicalDeviceTimelineSemaphoreFeatures *)chain)->timelineSemaphore;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES:
+            features->subgroup_size_control |= ((const VkPhysicalDeviceSubgroupSizeControlFeatures *)chain)->subgroupSizeControl;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
+            features->storage_16bit |= ((const VkPhysicalDeviceVulkan11Features *)chain)->storageBuffer16BitAccess;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES:
+            features->shader_float16 |= ((const VkPhysicalDeviceVulkan12Features *)chain)->shaderFloat16;
+            features->timeline_semaphore |= ((const VkPhysicalDeviceVulkan12Features *)chain)->timelineSemaphore;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
+            features->subgroup_size_control |= ((const VkPhysicalDeviceVulkan13Features *)chain)->subgroupSizeControl;
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void query_features(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t version,
+                           const VklVkExtensions *extensions, VklDeviceFeatures *features)
+{
+    VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
+    VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES};
+    VkPhysicalDeviceShaderFloat16Int8Features float16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES};
+    VkPhysicalDeviceTimelineSemaphoreFeatures timeline = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES};
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {.sType =
+                                                                VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+    Chain chain = {(VkBaseOutStructure *)&all};
+    add(&chain, &storage);
+    if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(extensions, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME))
+        add(&chain, &float16);
+    if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(extensions, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME))
+        add(&chain, &timeline);
+    if (version >= VK_API_VERSION_1_3 || vkl_vk_has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
+        add(&chain, &subgroup);
+    functions->vkGetPhysicalDeviceFeatures2(physical, &all);
+    features_from_chain(features, (const VkBaseInStructure *)&all);
+    /* younger than the Vulkan headers of some distributions, so by its name */
+    features->cooperative_matrix = vkl_vk_has_extension(extensions, "VK_KHR_cooperative_matrix");
+}
+
+VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, VklDeviceInfo *info)
+{
+    const VklInstanceFunctions *functions = from->functions;
+    VkPhysicalDeviceProperties plain;
+    VkPhysicalDeviceMemoryProperties memory;
+    functions->vkGetPhysicalDeviceProperties(from->handle, &plain);
+    functions->vkGetPhysicalDeviceMemoryProperties(from->handle, &memory);
+    VklDeviceInfo made = {
+        .struct_size = sizeof(made),
+        .type = device_type(plain.deviceType),
+        .index = from->index,
+        .api_version = plain.apiVersion,
+        .vendor_id = plain.vendorID,
+        .device_id = plain.deviceID,
+        .features = {.subgroup_size = 1, .timestamps = has_timestamps(functions, from->handle, from->family)},
+    };
+    snprintf(made.name, sizeof(made.name), "%s", plain.deviceName);
+    snprintf(made.driver, sizeof(made.driver), "version 0x%08x", plain.driverVersion);
+    limits_from_vulkan(&made.limits, &plain.limits);
+    memory_info(&made, &memory);
+
+    /* What follows needs Vulkan 1.1, and the device is listed without it too. */
+    uint32_t version = smaller(from->api_version, plain.apiVersion);
+    if (version < VK_API_VERSION_1_1) {
+        *info = made;
+        return VKL_OK;
+    }
+    VklVkExtensions there;
+    VklStatus status = vkl_vk_extensions_get(context, functions, from->handle, &there);
+    if (status)
+        return status;
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    VkPhysicalDeviceMaintenance3Properties maintenance3 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
+    VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES};
+    VkPhysicalDeviceMaintenance4Properties maintenance4 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES,
+        .maxBufferSize = UINT64_MAX,
+    };
+    VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+    Chain chain = {(VkBaseOutStructure *)&all};
+    add(&chain, &maintenance3);
+    add(&chain, &subgroup);
+    if (version >= VK_API_VERSION_1_3 || vkl_vk_has_extension(&there, VK_KHR_MAINTENANCE_4_EXTENSION_NAME))
+        add(&chain, &maintenance4);
+    if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(&there, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME))
+        add(&chain, &driver);
+    functions->vkGetPhysicalDeviceProperties2(from->handle, &all);
+
+    made.limits.allocation_size = maintenance3.maxMemoryAllocationSize < maintenance4.maxBufferSize
+                                      ? maintenance3.maxMemoryAllocationSize
+                                      : maintenance4.maxBufferSize;
+    made.features.subgroup_size = subgroup.subgroupSize;
+    if (driver.driverName[0])
+        snprintf(made.driver, sizeof(made.driver), "%.120s %.120s", driver.driverName, driver.driverInfo);
+    if (from->imported) {
+        features_from_chain(&made.features, (const VkBaseInStructure *)from->enabled_features);
+        made.features.cooperative_matrix = vkl_vk_has_extension(&from->enabled_extensions, "VK_KHR_cooperative_matrix");
+    } else {
+        query_features(functions, from->handle, version, &there, &made.features);
+    }
+    vkl_vk_extensions_finish(&there);
+    *info = made;
+    return VKL_OK;
+}

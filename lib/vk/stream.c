@@ -1,0 +1,679 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Streams: command buffers that are recorded, submitted and used again, the staging memory and references that they hold until
+ * the GPU is done, and fences.
+ *
+ * A piece of work is what one vkQueueSubmit takes. It goes from `current` to the list of submitted work, and from there, when its
+ * fence is seen to be signaled, to the idle list. Nothing waits but vkl_vk_stream_wait(), vkl_vk_stream_destroy() and
+ * vkl_vk_fence_wait(). */
+#include "vk.h"
+
+#define CHUNK_SIZE (UINT64_C(1) << 20) /* of staging memory; a larger transfer gets a chunk of its own, freed when it is done */
+#define REPLAYS_PER_SUBMIT 256
+#define WRAPPED_EXECS 64 /* room made when a command buffer is wrapped, so that recording into it allocates nothing */
+
+struct VklVkChunk {
+    VklVkChunk *next;
+    VklVkBuffer buffer;
+    VklBufferUsage usage;
+    uint64_t size, used;
+};
+
+/* What is copied to the caller's memory when the work is done. */
+typedef struct Read {
+    const VklVkChunk *chunk;
+    uint64_t offset, size;
+    void *data;
+} Read;
+
+struct VklVkWork {
+    VklVkWork *next;
+    VkCommandBuffer commands;
+    VkFence fence;
+    uint64_t serial;
+    VklVkChunk *chunks;
+    Read *reads;
+    size_t read_count, read_capacity;
+    VklExec **execs;
+    size_t exec_count, exec_capacity;
+};
+
+typedef struct FencePoint {
+    uint64_t serial;
+} FencePoint;
+
+static VklStatus fail(VklStream *stream, VkResult result, const char *call, const char *subject)
+{
+    return vkl_vk_fail(stream->device->context, stream->device, &stream->error, result, call, "%s", subject);
+}
+
+static VklStatus no_memory(VklStream *stream, const char *what)
+{
+    return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %s", what);
+}
+
+void vkl_vk_barrier(VklDevice *device, VkCommandBuffer commands, VkPipelineStageFlags stage, VkAccessFlags access)
+{
+    VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT | VK_ACCESS_HOST_WRITE_BIT,
+        .dstAccessMask = access,
+    };
+    vkl_vk(device)->functions.vkCmdPipelineBarrier(
+        commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT | VK_PIPELINE_STAGE_HOST_BIT, stage, 0, 1,
+        &barrier, 0, NULL, 0, NULL);
+}
+
+/* An array with room for one more element: the same one, a larger one, or NULL (then the old one is as it was). */
+static void *with_room(void *array, size_t count, size_t *capacity, size_t element)
+{
+    if (count < *capacity)
+        return array;
+    size_t wanted = *capacity ? 2 * *capacity : 8;
+    void *larger = realloc(array, wanted * element);
+    if (larger)
+        *capacity = wanted;
+    return larger;
+}
+
+/* ---- Staging ---- */
+
+static void chunk_destroy(VklDevice *device, VklVkChunk *chunk)
+{
+    vkl_vk_buffer_free(device, &chunk->buffer);
+    free(chunk);
+}
+
+static void chunk_return(VklDevice *device, VklVkStream *vk, VklVkChunk *chunk)
+{
+    if (chunk->size > CHUNK_SIZE) {
+        chunk_destroy(device, chunk);
+        return;
+    }
+    chunk->used = 0;
+    chunk->next = vk->chunks;
+    vk->chunks = chunk;
+}
+
+/* Room in the staging memory of a piece of work. */
+static VklStatus stage(VklStream *stream, VklVkWork *work, VklBufferUsage usage, uint64_t size, VklVkChunk **chunk,
+                       uint64_t *offset)
+{
+    VklVkStream *vk = stream->impl;
+    for (VklVkChunk *at = work->chunks; at; at = at->next) {
+        if (at->usage == usage && at->size - at->used >= size) {
+            *chunk = at;
+            *offset = at->used;
+            at->used += (size + 15) & ~(uint64_t)15; /* chunk sizes are multiples of 16 too */
+            return VKL_OK;
+        }
+    }
+    VklVkChunk *found = NULL;
+    for (VklVkChunk **link = &vk->chunks; *link && size <= CHUNK_SIZE; link = &(*link)->next) {
+        if ((*link)->usage == usage) {
+            found = *link;
+            *link = found->next;
+            break;
+        }
+    }
+    if (!found) {
+        found = calloc(1, sizeof(*found));
+        if (!found)
+            return no_memory(stream, "staging");
+        found->usage = usage;
+        found->size = size > CHUNK_SIZE ? (size + 15) & ~(uint64_t)15 : CHUNK_SIZE;
+        VklStatus status = vkl_vk_buffer_make(stream->device, usage, found->size, &found->buffer);
+        if (status) {
+            free(found);
+            return vkl_fail_again(stream->device->context, &stream->error, status);
+        }
+        vkl_vk_name(stream->device, VK_OBJECT_TYPE_BUFFER, (uint64_t)found->buffer.handle, "vklstm staging");
+    }
+    found->next = work->chunks;
+    work->chunks = found;
+    found->used = (size + 15) & ~(uint64_t)15;
+    *chunk = found;
+    *offset = 0;
+    return VKL_OK;
+}
+
+/* ---- Work ---- */
+
+/* Gives back what the work held, done or dropped. */
+static void work_release(VklStream *stream, VklVkWork *work)
+{
+    VklVkStream *vk = stream->impl;
+    while (work->chunks) {
+        VklVkChunk *chunk = work->chunks;
+        work->chunks = chunk->next;
+        chunk_return(stream->device, vk, chunk);
+    }
+    for (size_t i = 0; i < work->exec_count; i++)
+        vkl_exec_release(work->execs[i]);
+    work->exec_count = 0;
+    work->read_count = 0;
+    work->next = vk->idle;
+    vk->idle = work;
+}
+
+static void work_destroy(VklDevice *device, VklVkWork *work)
+{
+    VklVkDevice *vk = vkl_vk(device);
+    if (work->fence)
+        vk->functions.vkDestroyFence(vk->handle, work->fence, NULL);
+    free(work->reads);
+    free(work->execs);
+    free(work); /* its command buffer goes with the pool */
+}
+
+static VklStatus work_create(VklStream *stream, VklVkWork **work)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    VklVkWork *made = calloc(1, sizeof(*made));
+    if (!made)
+        return no_memory(stream, "a command buffer");
+    VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, NULL, &made->fence);
+    if (result) {
+        free(made);
+        return fail(stream, result, "vkCreateFence", "of a stream");
+    }
+    VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = vk->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1,
+    };
+    result = device->functions.vkAllocateCommandBuffers(device->handle, &info, &made->commands);
+    if (result) {
+        work_destroy(stream->device, made);
+        return fail(stream, result, "vkAllocateCommandBuffers", "of a stream");
+    }
+    *work = made;
+    return VKL_OK;
+}
+
+/* A piece of work whose fence is unsignaled and whose command buffer is not begun. */
+static VklStatus work_get(VklStream *stream, VklVkWork **work)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    if (!vk->idle)
+        return work_create(stream, work);
+    VklVkWork *found = vk->idle;
+    if (found->serial) {
+        VkResult result = device->functions.vkResetFences(device->handle, 1, &found->fence);
+        if (result)
+            return fail(stream, result, "vkResetFences", "of a stream");
+        found->serial = 0;
+    }
+    vk->idle = found->next;
+    found->next = NULL;
+    *work = found;
+    return VKL_OK;
+}
+
+/* The work being recorded, begun if need be. */
+static VklStatus work_current(VklStream *stream, VklVkWork **work)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    if (!vk->current) {
+        VklVkWork *found;
+        VklStatus status = work_get(stream, &found);
+        if (status)
+            return status;
+        VkCommandBufferBeginInfo info = {
+            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+            .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
+        };
+        VkResult result = device->functions.vkBeginCommandBuffer(found->commands, &info);
+        if (result) {
+            work_release(stream, found);
+            return fail(stream, result, "vkBeginCommandBuffer", "of a stream");
+        }
+        vk->current = found;
+    }
+    *work = vk->current;
+    return VKL_OK;
+}
+
+/* Holds a reference to an exec until the work is done. Repeated ones are next to each other, mostly. */
+static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, VklExec *exec)
+{
+    for (size_t i = *count; i && i + 8 > *count; i--)
+        if ((*execs)[i - 1] == exec)
+            return true;
+    VklExec **larger = with_room(*execs, *count, capacity, sizeof(**execs));
+    if (!larger)
+        return false;
+    *execs = larger;
+    vkl_exec_retain(exec);
+    (*execs)[(*count)++] = exec;
+    return true;
+}
+
+/* Submits; the work is in the list of submitted work, or dropped. */
+static VklStatus work_submit(VklStream *stream, VklVkWork *work, const VkCommandBuffer *commands, uint32_t count)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .commandBufferCount = count,
+        .pCommandBuffers = commands,
+    };
+    /* The library's own threads are kept apart even where a caller's callbacks would not. */
+    pthread_mutex_lock(&device->queue_mutex);
+    if (device->lock_queue)
+        device->lock_queue(device->lock_user, device->queue_family, device->queue_index);
+    VkResult result = device->functions.vkQueueSubmit(device->queue, 1, &info, work->fence);
+    if (!result)
+        work->serial = atomic_fetch_add(&device->submitted, 1) + 1;
+    if (device->unlock_queue)
+        device->unlock_queue(device->lock_user, device->queue_family, device->queue_index);
+    pthread_mutex_unlock(&device->queue_mutex);
+    if (result) {
+        work_release(stream, work);
+        return fail(stream, result, "vkQueueSubmit", "the recorded work is dropped");
+    }
+    vk->serial = work->serial;
+    work->next = NULL;
+    *vk->last = work;
+    vk->last = &work->next;
+    stream->stats.submits++;
+    return VKL_OK;
+}
+
+/* The first of the submitted work is done. */
+static VklStatus work_done(VklStream *stream, bool copy_reads)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    VklVkWork *work = vk->first;
+    VklStatus status = VKL_OK;
+    uint64_t completed = atomic_load(&device->completed);
+    while (completed < work->serial && !atomic_compare_exchange_weak(&device->completed, &completed, work->serial))
+        ;
+    for (size_t i = 0; copy_reads && !status && i < work->read_count; i++) {
+        const Read *read = &work->reads[i];
+        VkResult result = vkl_vk_memory_invalidate(stream->device, &read->chunk->buffer.memory, read->offset, read->size);
+        if (result)
+            status = fail(stream, result, "vkInvalidateMappedMemoryRanges", "of a read");
+        else
+            memcpy(read->data, (const char *)read->chunk->buffer.memory.host + read->offset, (size_t)read->size);
+    }
+    vk->first = work->next;
+    if (!vk->first)
+        vk->last = &vk->first;
+    work_release(stream, work);
+    return status;
+}
+
+/* Takes in what is done, without waiting. */
+static VklStatus collect(VklStream *stream)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    while (vk->first) {
+        VkResult result = vk->first->serial <= atomic_load(&device->completed)
+                              ? VK_SUCCESS
+                              : device->functions.vkGetFenceStatus(device->handle, vk->first->fence);
+        if (result == VK_NOT_READY)
+            break;
+        VklStatus status = result ? fail(stream, result, "vkGetFenceStatus", "of submitted work") : work_done(stream, true);
+        if (status)
+            return status;
+    }
+    vkl_vk_collect(stream->device);
+    return VKL_OK;
+}
+
+/* Waits for the submits of this stream up to `serial`. */
+static VklStatus wait_for(VklStream *stream, uint64_t serial, uint64_t timeout_ns)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    VklVkWork *last = NULL;
+    for (VklVkWork *work = vk->first; work && work->serial <= serial; work = work->next)
+        last = work;
+    if (!last)
+        return VKL_OK;
+    VkResult result = device->functions.vkWaitForFences(device->handle, 1, &last->fence, VK_TRUE, timeout_ns);
+    if (result == VK_TIMEOUT)
+        return VKL_TIMEOUT;
+    if (result)
+        return fail(stream, result, "vkWaitForFences", "of submitted work");
+    /* a fence covers all that was submitted to its queue before it */
+    while (vk->first && vk->first->serial <= serial) {
+        VklStatus status = work_done(stream, true);
+        if (status)
+            return status;
+    }
+    vkl_vk_collect(stream->device);
+    return VKL_OK;
+}
+
+/* ---- Create, destroy ---- */
+
+static VkResult record_tail(VklVkDevice *device, VklVkStream *vk, const char **call)
+{
+    VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = vk->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1,
+    };
+    *call = "vkAllocateCommandBuffers";
+    VkResult result = device->functions.vkAllocateCommandBuffers(device->handle, &info, &vk->tail);
+    if (result)
+        return result;
+    VkCommandBufferBeginInfo begin = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT,
+    };
+    *call = "vkBeginCommandBuffer";
+    result = device->functions.vkBeginCommandBuffer(vk->tail, &begin);
+    if (result)
+        return result;
+    VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_HOST_READ_BIT,
+    };
+    device->functions.vkCmdPipelineBarrier(vk->tail, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                           VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, NULL, 0, NULL);
+    *call = "vkEndCommandBuffer";
+    return device->functions.vkEndCommandBuffer(vk->tail);
+}
+
+VklStatus vkl_vk_stream_create(VklStream *stream)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = calloc(1, sizeof(*vk));
+    if (!vk)
+        return no_memory(stream, "a stream");
+    vk->last = &vk->first;
+    VkCommandPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT | VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+        .queueFamilyIndex = device->queue_family,
+    };
+    const char *call = "vkCreateCommandPool";
+    VkResult result = device->functions.vkCreateCommandPool(device->handle, &info, NULL, &vk->pool);
+    if (!result)
+        result = record_tail(device, vk, &call);
+    if (result) {
+        if (vk->pool)
+            device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
+        free(vk);
+        return fail(stream, result, call, "of a stream");
+    }
+    stream->impl = vk;
+    return VKL_OK;
+}
+
+VklStatus vkl_vk_stream_wrap(VklStream *stream, VkCommandBuffer commands)
+{
+    VklVkStream *vk = calloc(1, sizeof(*vk));
+    VklExec **execs = calloc(WRAPPED_EXECS, sizeof(*execs));
+    if (!vk || !execs) {
+        free(vk);
+        free(execs);
+        return no_memory(stream, "a stream");
+    }
+    vk->last = &vk->first;
+    vk->wrapped = commands;
+    vk->execs = execs;
+    vk->exec_capacity = WRAPPED_EXECS;
+    stream->impl = vk;
+    return VKL_OK;
+}
+
+void vkl_vk_stream_destroy(VklStream *stream)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    /* Whatever the wait says, a device that is lost is done with its work. The caller's memory is not written any more. */
+    for (VklVkWork *work = vk->first; work; work = work->next)
+        if (!work->next)
+            device->functions.vkWaitForFences(device->handle, 1, &work->fence, VK_TRUE, UINT64_MAX);
+    while (vk->first)
+        work_done(stream, false);
+    if (vk->current)
+        work_release(stream, vk->current);
+    while (vk->idle) {
+        VklVkWork *work = vk->idle;
+        vk->idle = work->next;
+        work_destroy(stream->device, work);
+    }
+    while (vk->chunks) {
+        VklVkChunk *chunk = vk->chunks;
+        vk->chunks = chunk->next;
+        chunk_destroy(stream->device, chunk);
+    }
+    for (size_t i = 0; i < vk->exec_count; i++)
+        vkl_exec_release(vk->execs[i]);
+    free(vk->execs);
+    if (vk->pool)
+        device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
+    free(vk);
+    stream->impl = NULL;
+    vkl_vk_collect(stream->device);
+}
+
+/* ---- Record ---- */
+
+VklStatus vkl_vk_stream_commands(VklStream *stream, VklExec *exec, VkCommandBuffer *commands)
+{
+    VklVkStream *vk = stream->impl;
+    if (vk->wrapped) {
+        if (exec && !work_hold(&vk->execs, &vk->exec_count, &vk->exec_capacity, exec))
+            return no_memory(stream, "a reference");
+        *commands = vk->wrapped;
+        return VKL_OK;
+    }
+    VklVkWork *work;
+    VklStatus status = work_current(stream, &work);
+    if (status)
+        return status;
+    if (exec && !work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec))
+        return no_memory(stream, "a reference");
+    *commands = work->commands;
+    return VKL_OK;
+}
+
+static VkBuffer handle_of(const VklBuffer *buffer)
+{
+    return ((const VklVkBuffer *)buffer->impl)->handle;
+}
+
+static void record_copy(VklStream *stream, VkCommandBuffer commands, VkBuffer dst, uint64_t dst_offset, VkBuffer src,
+                        uint64_t src_offset, uint64_t size)
+{
+    VkBufferCopy region = {.srcOffset = src_offset, .dstOffset = dst_offset, .size = size};
+    vkl_vk_barrier(stream->device, commands, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                   VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
+    vkl_vk(stream->device)->functions.vkCmdCopyBuffer(commands, src, dst, 1, &region);
+    stream->stats.barriers++;
+}
+
+static VklStatus transfer_write(VklStream *stream, const VklTransferArgs *args)
+{
+    VklVkWork *work;
+    VklVkChunk *chunk;
+    uint64_t offset;
+    VklStatus status = work_current(stream, &work);
+    if (!status)
+        status = stage(stream, work, VKL_BUFFER_UPLOAD, args->size, &chunk, &offset);
+    if (status)
+        return status;
+    memcpy((char *)chunk->buffer.memory.host + offset, args->host_in, (size_t)args->size);
+    VkResult result = vkl_vk_memory_flush(stream->device, &chunk->buffer.memory, offset, args->size);
+    if (result)
+        return fail(stream, result, "vkFlushMappedMemoryRanges", "of a write");
+    record_copy(stream, work->commands, handle_of(args->dst.buffer), args->dst.offset, chunk->buffer.handle, offset, args->size);
+    return VKL_OK;
+}
+
+static VklStatus transfer_read(VklStream *stream, const VklTransferArgs *args)
+{
+    VklVkWork *work;
+    VklVkChunk *chunk;
+    uint64_t offset;
+    VklStatus status = work_current(stream, &work);
+    if (status)
+        return status;
+    Read *reads = with_room(work->reads, work->read_count, &work->read_capacity, sizeof(*reads));
+    if (reads)
+        work->reads = reads;
+    else
+        status = no_memory(stream, "a read");
+    if (!status)
+        status = stage(stream, work, VKL_BUFFER_READBACK, args->size, &chunk, &offset);
+    if (status)
+        return status;
+    record_copy(stream, work->commands, chunk->buffer.handle, offset, handle_of(args->src.buffer), args->src.offset, args->size);
+    work->reads[work->read_count++] = (Read){.chunk = chunk, .offset = offset, .size = args->size, .data = args->host_out};
+    return VKL_OK;
+}
+
+VklStatus vkl_vk_stream_transfer(VklStream *stream, const VklTransferArgs *args)
+{
+    VkCommandBuffer commands;
+    VklStatus status;
+    switch (args->kind) {
+    case VKL_TRANSFER_WRITE:
+        return transfer_write(stream, args);
+    case VKL_TRANSFER_READ:
+        return transfer_read(stream, args);
+    case VKL_TRANSFER_COPY:
+        status = vkl_vk_stream_commands(stream, NULL, &commands);
+        if (!status)
+            record_copy(stream, commands, handle_of(args->dst.buffer), args->dst.offset, handle_of(args->src.buffer),
+                        args->src.offset, args->size);
+        return status;
+    case VKL_TRANSFER_FILL:
+        status = vkl_vk_stream_commands(stream, NULL, &commands);
+        if (!status) {
+            vkl_vk_barrier(stream->device, commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT);
+            vkl_vk(stream->device)
+                ->functions.vkCmdFillBuffer(commands, handle_of(args->dst.buffer), args->dst.offset, args->size, args->value);
+            stream->stats.barriers++;
+        }
+        return status;
+    }
+    return VKL_OK;
+}
+
+/* ---- Submit, wait ---- */
+
+/* Forgets what was recorded. A command buffer that is being recorded cannot be begun again, so it is ended. */
+static void drop_current(VklStream *stream)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    if (!vk->current)
+        return;
+    device->functions.vkEndCommandBuffer(vk->current->commands);
+    work_release(stream, vk->current);
+    vk->current = NULL;
+}
+
+/* Ends and submits what was recorded, if anything was, after taking in what is done. */
+static VklStatus submit_current(VklStream *stream)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    VklStatus status = collect(stream);
+    if (status) {
+        drop_current(stream);
+        return status;
+    }
+    VklVkWork *work = vk->current;
+    if (!work)
+        return VKL_OK;
+    vk->current = NULL;
+    VkResult result = device->functions.vkEndCommandBuffer(work->commands);
+    if (result) {
+        work_release(stream, work);
+        return fail(stream, result, "vkEndCommandBuffer", "the recorded work is dropped");
+    }
+    const VkCommandBuffer commands[] = {work->commands, vk->tail};
+    return work_submit(stream, work, commands, 2);
+}
+
+VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
+{
+    VklVkStream *vk = stream->impl;
+    FencePoint *point = NULL;
+    if (fence) {
+        point = calloc(1, sizeof(*point));
+        if (!point)
+            return no_memory(stream, "a fence");
+    }
+    VklStatus status = submit_current(stream);
+    if (status) {
+        free(point);
+        return status;
+    }
+    if (fence) {
+        point->serial = vk->serial;
+        fence->impl = point;
+    }
+    return VKL_OK;
+}
+
+VklStatus vkl_vk_stream_wait(VklStream *stream)
+{
+    VklVkStream *vk = stream->impl;
+    VklStatus status = submit_current(stream);
+    return status ? status : wait_for(stream, vk->serial, UINT64_MAX);
+}
+
+VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer commands, uint32_t count)
+{
+    VklVkStream *vk = stream->impl;
+    const VklVkExec *vk_exec = exec->impl;
+    VklStatus status = submit_current(stream);
+    VkCommandBuffer batch[REPLAYS_PER_SUBMIT + 1];
+    while (!status && count) {
+        uint32_t repeats = count < REPLAYS_PER_SUBMIT ? count : REPLAYS_PER_SUBMIT;
+        VklVkWork *work;
+        status = work_get(stream, &work);
+        if (status)
+            break;
+        if (!work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec)) {
+            work_release(stream, work);
+            return no_memory(stream, "a reference");
+        }
+        for (uint32_t i = 0; i < repeats; i++)
+            batch[i] = commands;
+        batch[repeats] = vk->tail;
+        status = work_submit(stream, work, batch, repeats + 1);
+        if (!status) {
+            stream->stats.dispatches += repeats * (uint64_t)vk_exec->count;
+            stream->stats.barriers += repeats * vk_exec->barriers;
+            count -= repeats;
+        }
+    }
+    return status;
+}
+
+/* ---- Fences ---- */
+
+VklStatus vkl_vk_fence_wait(VklFence *fence, uint64_t timeout_ns)
+{
+    const FencePoint *point = fence->impl;
+    VklDevice *device = fence->stream->device;
+    if (atomic_load(&device->lost))
+        return vkl_fail(device->context, &fence->stream->error, VKL_ERROR_DEVICE_LOST, "vkl_fence_wait: the device '%s' is lost",
+                        device->info.name);
+    return wait_for(fence->stream, point->serial, timeout_ns);
+}
+
+void vkl_vk_fence_destroy(VklFence *fence)
+{
+    free(fence->impl);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Command buffers and buffers of the caller's, and ours for the caller. */
+#include "vk.h"
+
+static VklStatus check_vulkan(VklDevice *device, const char *caller)
+{
+    if (device->backend != &vkl_vk_backend)
+        return vkl_fail(device->context, NULL, VKL_ERROR_UNSUPPORTED, "%s: '%s' is not a Vulkan device", caller,
+                        device->info.name);
+    return VKL_OK;
+}
+
+VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, VklStream **stream)
+{
+    if (!device)
+        return VKL_ERROR_INVALID;
+    VklStatus status = check_vulkan(device, "vkl_stream_wrap_vulkan");
+    if (status)
+        return status;
+    if (!commands || !stream)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_stream_wrap_vulkan: %s is NULL",
+                        commands ? "stream" : "commands");
+    VklStream *made = calloc(1, sizeof(*made));
+    if (!made)
+        return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_stream_wrap_vulkan: the host refused %zu bytes",
+                        sizeof(*made));
+    made->device = device;
+    made->wrapped = true;
+    status = vkl_vk_stream_wrap(made, commands);
+    if (status) {
+        free(made);
+        return status;
+    }
+    *stream = made;
+    return VKL_OK;
+}
+
+VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, VkBuffer handle, uint64_t size, VklBuffer **buffer)
+{
+    if (!device)
+        return VKL_ERROR_INVALID;
+    VklStatus status = check_vulkan(device, "vkl_buffer_wrap_vulkan");
+    if (status)
+        return status;
+    if (!handle || !buffer)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_buffer_wrap_vulkan: %s is NULL",
+                        handle ? "buffer" : "handle");
+    if (size < 4 || size % 4 || size > INT64_MAX)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID,
+                        "vkl_buffer_wrap_vulkan: size is %llu bytes; it must be a multiple of 4, and at least 4",
+                        (unsigned long long)size);
+    VklBuffer *made = calloc(1, sizeof(*made));
+    VklVkBuffer *vk = calloc(1, sizeof(*vk));
+    if (!made || !vk) {
+        free(made);
+        free(vk);
+        return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_wrap_vulkan: the host refused %zu bytes",
+                        sizeof(*made) + sizeof(*vk));
+    }
+    vk->handle = handle;
+    made->device = device;
+    made->usage = VKL_BUFFER_DEVICE;
+    made->wrapped = true;
+    made->size = size;
+    made->id = atomic_fetch_add(&device->next_id, 1);
+    made->impl = vk;
+    *buffer = made;
+    return VKL_OK;
+}
+
+VklStatus vkl_buffer_vulkan(VklBuffer *buffer, VkBuffer *handle, VkDeviceSize *offset)
+{
+    if (!buffer)
+        return VKL_ERROR_INVALID;
+    VklStatus status = check_vulkan(buffer->device, "vkl_buffer_vulkan");
+    if (status)
+        return status;
+    if (!handle || !offset)
+        return vkl_fail(buffer->device->context, NULL, VKL_ERROR_INVALID, "vkl_buffer_vulkan: %s is NULL",
+                        handle ? "offset" : "handle");
+    *handle = ((const VklVkBuffer *)buffer->impl)->handle;
+    *offset = 0; /* each has a VkBuffer of its own */
+    return VKL_OK;
+}
