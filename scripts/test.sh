@@ -49,7 +49,10 @@ build() { # DIRECTORY OPTIONS...: set up once, again when the options have chang
     if [ "$(cat "$directory/options.txt" 2>/dev/null)" != "$*" ]; then
         rm -rf "$directory"
         mkdir -p "$directory"
-        meson setup "$directory" "$@" || return 1
+        meson setup "$directory" "$@" >"$directory/setup.txt" 2>&1 || {
+            cat "$directory/setup.txt"
+            return 1
+        }
         echo "$*" >"$directory/options.txt"
     fi
     ninja -C "$directory" --quiet
