@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#include "parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void part_clear(Part *part)
+{
+    vkl_window_set_destroy(part->set);
+    free(part->values);
+    memset(part, 0, sizeof *part);
+}
+
+void parts_clear(Parts *parts)
+{
+    for (int i = 0; i < 3; i++)
+        part_clear(&parts->part[i]);
+}
+
+static VklStatus predict(VklPrep *prep, const VklTable *table, VklModel *model, Part *part)
+{
+    const VklWindows *windows = &part->set->windows;
+    float *predictions = malloc((size_t)windows->count * sizeof *predictions);
+    part->values = malloc((size_t)windows->count * sizeof *part->values);
+    VklStatus status = predictions && part->values ? VKL_OK : VKL_ERROR_HOST_MEMORY;
+    if (status == VKL_OK)
+        status = vkl_model_predict(model, windows, predictions);
+    if (status == VKL_OK)
+        status = vkl_prep_restore(prep, table, part->set, predictions, part->values);
+    if (status == VKL_OK)
+        status = vkl_prep_score(prep, table, part->set, part->values, &part->score);
+    free(predictions);
+    return status;
+}
+
+VklStatus part_predict(VklPrep *prep, const VklTable *table, VklModel *model, VklPart which, Part *part)
+{
+    uint64_t begin, end;
+    memset(part, 0, sizeof *part);
+    vkl_prep_part(prep, vkl_table_rows(table), which, &begin, &end);
+    if (begin >= end)
+        return VKL_OK;
+    VklStatus status = vkl_prep_windows(prep, table, which, &part->set);
+    if (status == VKL_OK && part->set->windows.count > 0)
+        status = predict(prep, table, model, part);
+    if (status != VKL_OK || part->set->windows.count == 0)
+        part_clear(part);
+    return status;
+}
+
+VklStatus parts_predict(VklPrep *prep, const VklTable *table, VklModel *model, uint64_t season, Parts *parts)
+{
+    VklStatus status = VKL_OK;
+    memset(parts, 0, sizeof *parts);
+    parts->season = season;
+    for (int i = 0; i < 3 && status == VKL_OK; i++)
+        status = part_predict(prep, table, model, (VklPart)i, &parts->part[i]);
+    const Part *test = &parts->part[VKL_PART_TEST];
+    if (status == VKL_OK && test->set)
+        status = vkl_prep_baselines(prep, table, test->set, season, &parts->baselines);
+    if (status != VKL_OK)
+        parts_clear(parts);
+    return status;
+}
