@@ -70,7 +70,7 @@ VklDevice *device_within(VklContext *context, VklDeviceLimits limits)
     return device;
 }
 
-void expect_refusal(const char *what, VklStatus got, VklStatus want, const char *message, const char *word)
+void check_refusal(const char *what, VklStatus got, VklStatus want, const char *message, const char *word)
 {
     cr_assert_eq(got, want, "%s: status %d (%s), %d was expected", what, (int)got, message, (int)want);
     cr_assert_not_null(strstr(message, word), "%s: \"%s\" does not name %s", what, message, word);

@@ -30,7 +30,12 @@ VklDevice *device_within(VklContext *context, VklDeviceLimits limits);
 /* calloc() that fails the test. */
 void *allocate(size_t count, size_t size);
 
-/* Fails unless `got` is `want` and `message` contains `word`. */
-void expect_refusal(const char *what, VklStatus got, VklStatus want, const char *message, const char *word);
+/* Fails unless `call` returns `want` and `message`, evaluated after it, contains `word`. */
+#define EXPECT_REFUSAL(what, call, want, message, word)     \
+    do {                                                    \
+        const VklStatus refusal_ = (call);                  \
+        check_refusal(what, refusal_, want, message, word); \
+    } while (0)
+void check_refusal(const char *what, VklStatus got, VklStatus want, const char *message, const char *word);
 
 #endif

@@ -188,20 +188,20 @@ void ref_dense_forward(size_t rows, size_t I, size_t O, VklActivation activation
     }
 }
 
-/* The derivative of an activation, from its value. */
-static double slope(VklActivation activation, double y)
+/* The gradient before the activation, from the gradient behind it and the activation's value. */
+static double activation_backward(VklActivation activation, double gy, double y)
 {
     switch (activation) {
-    case VKL_ACTIVATION_TANH:
-        return 1 - y * y;
-    case VKL_ACTIVATION_SIGMOID:
-        return y * (1 - y);
-    case VKL_ACTIVATION_RELU:
-        return isnan(y) ? y : y > 0;
     case VKL_ACTIVATION_NONE:
+        return gy;
+    case VKL_ACTIVATION_TANH:
+        return gy * (1 - y * y);
+    case VKL_ACTIVATION_SIGMOID:
+        return gy * y * (1 - y);
+    case VKL_ACTIVATION_RELU:
         break;
     }
-    return 1;
+    return y > 0 ? gy : y <= 0 ? 0 : y; /* PyTorch's: where y is 0 nothing passes, not even NaN */
 }
 
 void ref_dense_backward(size_t rows, size_t I, size_t O, VklActivation activation, const double *params, const double *x,
@@ -212,7 +212,7 @@ void ref_dense_backward(size_t rows, size_t I, size_t O, VklActivation activatio
     memset(dx, 0, rows * I * sizeof(double));
     for (size_t r = 0; r < rows; r++) {
         for (size_t o = 0; o < O; o++) {
-            const double dz = gy[r * O + o] * slope(activation, y[r * O + o]);
+            const double dz = activation_backward(activation, gy[r * O + o], y[r * O + o]);
             db[o] += dz;
             for (size_t k = 0; k < I; k++) {
                 dw[o * I + k] += dz * x[r * I + k];

@@ -122,15 +122,24 @@ Test(optimizer, steps_are_pytorchs)
     }
 }
 
+/* Gradients in [-1, -0.25] and [0.25, 1]: weight decay of 0.05 cannot cancel them, even clipped. Where it does, the first steps of
+ * RMSprop and Adam, which divide the gradient by its own size, blow rounding up without bound. */
+static void random_grads(float *grads, size_t count, uint32_t seed)
+{
+    test_random(grads, count, seed, 0.75f);
+    for (size_t k = 0; k < count; k++)
+        grads[k] += grads[k] < 0 ? -0.25f : 0.25f;
+}
+
 /* Every kind, both clips on and off, with momentum where there is one. */
-static VklOptimizerDesc variant(int number)
+static VklOptimizerDesc variant(int number, size_t count)
 {
     VklOptimizerDesc desc = vkl_optimizer_desc((VklOptimizerKind)(number % 4));
     desc.weight_decay = 0.05;
     if (desc.kind == VKL_OPTIMIZER_SGD || desc.kind == VKL_OPTIMIZER_RMSPROP)
         desc.momentum = 0.9;
     if (number & 4)
-        desc.clip_norm = 3;
+        desc.clip_norm = 0.25 * sqrt((double)count); /* about a third of the norm */
     if (number & 8)
         desc.clip_value = 0.3;
     return desc;
@@ -141,12 +150,12 @@ static void check_variants(VklDevice *on, size_t count)
     float *start = allocate(count, sizeof(float)), *grads = allocate(count, sizeof(float));
     test_random(start, count, 1, 1);
     for (int number = 0; number < 16; number++) {
-        const VklOptimizerDesc desc = variant(number);
+        const VklOptimizerDesc desc = variant(number, count);
         char label[64];
         snprintf(label, sizeof(label), "variant %d of %zu parameters", number, count);
         Job job = job_begin(on, &desc, count, start);
         for (uint32_t step = 0; step < 3; step++) {
-            test_random(grads, count, 2 + step, 1);
+            random_grads(grads, count, 2 + step);
             job_step(&job, grads);
             job_check(&job, label);
         }
@@ -204,10 +213,10 @@ Test(optimizer, a_nan_gradient_stays_nan)
     float start[68], grads[68];
     test_random(start, COUNT(start), 1, 1);
     for (int number = 0; number < 16; number++) {
-        const VklOptimizerDesc desc = variant(number);
+        const VklOptimizerDesc desc = variant(number, COUNT(start));
         char label[64];
         snprintf(label, sizeof(label), "variant %d with a NaN", number);
-        test_random(grads, COUNT(grads), 2, 1);
+        random_grads(grads, COUNT(grads), 2);
         grads[33] = NAN;
         Job job = job_begin(device, &desc, COUNT(start), start);
         job_step(&job, grads);
@@ -220,9 +229,9 @@ Test(optimizer, a_rate_of_zero_changes_nothing)
 {
     float start[68], grads[68];
     test_random(start, COUNT(start), 1, 1);
-    test_random(grads, COUNT(grads), 2, 1);
+    random_grads(grads, COUNT(grads), 2);
     for (int number = 0; number < 16; number++) {
-        VklOptimizerDesc desc = variant(number);
+        VklOptimizerDesc desc = variant(number, COUNT(start));
         desc.learning_rate = 0;
         Job job = job_begin(device, &desc, COUNT(start), start);
         job_step(&job, grads);
@@ -237,9 +246,9 @@ Test(optimizer, prepared_steps_have_the_bits_of_direct_ones)
 {
     float start[4100], grads[4100];
     test_random(start, COUNT(start), 1, 1);
-    test_random(grads, COUNT(grads), 2, 1);
+    random_grads(grads, COUNT(grads), 2);
     for (int number = 0; number < 16; number++) {
-        const VklOptimizerDesc desc = variant(number);
+        const VklOptimizerDesc desc = variant(number, COUNT(start));
         Job direct = job_begin(device, &desc, COUNT(start), start), prepared = job_begin(device, &desc, COUNT(start), start);
         for (int step = 0; step < 5; step++)
             job_step(&direct, grads);
@@ -290,7 +299,7 @@ Test(optimizer, values_out_of_range_are_refused)
         VklOptimizerDesc bad = vkl_optimizer_desc(kind_);                                                          \
         VklOptimizer *made = NULL;                                                                                 \
         bad.field = value_;                                                                                        \
-        expect_refusal(#field " = " #value_, vkl_optimizer_create(device, &bad, count_, &made), VKL_ERROR_INVALID, \
+        EXPECT_REFUSAL(#field " = " #value_, vkl_optimizer_create(device, &bad, count_, &made), VKL_ERROR_INVALID, \
                        vkl_context_error(context), word);                                                          \
         cr_assert_null(made);                                                                                      \
     } while (0)
@@ -322,14 +331,14 @@ Test(optimizer, values_out_of_range_are_refused)
         const char *word;
     } calls[] = {
         {none, grads, "params"},
-        {params, none, "dparams"},
+        {params, none, "grads"},
         {vkl_slice(params.buffer, params.offset + 4), grads, "params"},
         {vkl_slice(params.buffer, params.offset + 16), grads, "params"},
-        {params, vkl_slice(grads.buffer, grads.offset + 4), "dparams"},
-        {params, vkl_slice(grads.buffer, grads.offset + 16), "dparams"},
+        {params, vkl_slice(grads.buffer, grads.offset + 4), "grads"},
+        {params, vkl_slice(grads.buffer, grads.offset + 16), "grads"},
     };
     for (size_t k = 0; k < COUNT(calls); k++)
-        expect_refusal(calls[k].word, vkl_optimizer_step(job.optimizer, job.stream, calls[k].params, calls[k].grads),
+        EXPECT_REFUSAL(calls[k].word, vkl_optimizer_step(job.optimizer, job.stream, calls[k].params, calls[k].grads),
                        VKL_ERROR_INVALID, vkl_optimizer_error(job.optimizer), calls[k].word);
     job_end(&job);
     vkl_optimizer_destroy(NULL);

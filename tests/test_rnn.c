@@ -170,6 +170,34 @@ static void unpack_all(VklContext *context, VklRnn *rnn, const float *packed, fl
     }
 }
 
+/* The arguments of both passes, from where the arrays lie. */
+static void job_arguments(Job *job)
+{
+    const RefLstm *size = &job->problem->size;
+    job->forward = vkl_rnn_forward_args(size->T, size->N);
+    job->forward.params = job->arrays[PARAMS].slice;
+    job->forward.x = job->arrays[X].slice;
+    job->forward.h0 = job->arrays[H0].slice;
+    job->forward.c0 = job->arrays[C0].slice;
+    job->forward.y = job->arrays[Y].slice;
+    job->forward.hn = job->arrays[HN].slice;
+    job->forward.cn = job->arrays[CN].slice;
+    job->forward.reserve = job->reserve.slice;
+
+    job->backward = vkl_rnn_backward_args(size->T, size->N);
+    job->backward.params = job->arrays[PARAMS].slice;
+    job->backward.x = job->arrays[X].slice;
+    job->backward.reserve = job->reserve.slice;
+    job->backward.workspace = job->scratch_backward.slice;
+    job->backward.gy = job->arrays[GY].slice;
+    job->backward.ghn = job->arrays[GHN].slice;
+    job->backward.gcn = job->arrays[GCN].slice;
+    job->backward.dx = job->arrays[DX].slice;
+    job->backward.dh0 = job->arrays[DH0].slice;
+    job->backward.dc0 = job->arrays[DC0].slice;
+    job->backward.dparams = job->arrays[DPARAMS].slice;
+}
+
 static Job job_begin(VklDevice *device, const Problem *problem)
 {
     VklContext *context = vkl_device_context(device);
@@ -198,28 +226,7 @@ static Job job_begin(VklDevice *device, const Problem *problem)
     if (sizes.backward_workspace)
         job.scratch_backward = placed_make(device, NULL, sizes.backward_workspace / sizeof(float), true);
 
-    job.forward = vkl_rnn_forward_args(size->T, size->N);
-    job.forward.params = job.arrays[PARAMS].slice;
-    job.forward.x = job.arrays[X].slice;
-    job.forward.h0 = job.arrays[H0].slice;
-    job.forward.c0 = job.arrays[C0].slice;
-    job.forward.y = job.arrays[Y].slice;
-    job.forward.hn = job.arrays[HN].slice;
-    job.forward.cn = job.arrays[CN].slice;
-    job.forward.reserve = job.reserve.slice;
-
-    job.backward = vkl_rnn_backward_args(size->T, size->N);
-    job.backward.params = job.arrays[PARAMS].slice;
-    job.backward.x = job.arrays[X].slice;
-    job.backward.reserve = job.reserve.slice;
-    job.backward.workspace = job.scratch_backward.slice;
-    job.backward.gy = job.arrays[GY].slice;
-    job.backward.ghn = job.arrays[GHN].slice;
-    job.backward.gcn = job.arrays[GCN].slice;
-    job.backward.dx = job.arrays[DX].slice;
-    job.backward.dh0 = job.arrays[DH0].slice;
-    job.backward.dc0 = job.arrays[DC0].slice;
-    job.backward.dparams = job.arrays[DPARAMS].slice;
+    job_arguments(&job);
     return job;
 }
 
@@ -510,6 +517,41 @@ Test(rnn, gradients_accumulate_when_asked)
     job_check(&job, Y, DPARAMS); /* dx, dh0 and dc0 began as NaN: they must be overwritten */
     free(packed);
     free(before);
+    job_end(&job);
+    problem_free(&problem);
+}
+
+/* As an engine does it: one buffer for everything, arrays a few bytes apart. */
+Test(rnn, arrays_side_by_side_in_one_buffer)
+{
+    Problem problem = problem_solved((RefLstm){5, 3, 4, 17, 2});
+    Job job = job_begin(device, &problem);
+    Placed *placed[ARRAYS + 2], kept[ARRAYS + 2];
+    uint64_t offset[ARRAYS + 2], end_of_all = 0;
+    for (int k = 0; k < ARRAYS; k++)
+        placed[k] = &job.arrays[k];
+    placed[ARRAYS] = &job.reserve;
+    placed[ARRAYS + 1] = &job.scratch_backward;
+    for (size_t k = 0; k < COUNT(placed); k++) {
+        kept[k] = *placed[k];
+        offset[k] = end_of_all;
+        end_of_all += (vkl_buffer_size(kept[k].buffer) + 15) / 16 * 16;
+    }
+    VklBuffer *all = NULL;
+    TEST_OK(context, vkl_buffer_create(device, VKL_BUFFER_DEVICE, end_of_all, &all));
+    for (size_t k = 0; k < COUNT(placed); k++) {
+        TEST_OK(context, vkl_stream_copy(job.stream, vkl_slice(all, offset[k]), vkl_slice(kept[k].buffer, 0),
+                                         vkl_buffer_size(kept[k].buffer)));
+        placed[k]->slice = vkl_slice(all, offset[k] + kept[k].slice.offset);
+    }
+    job_arguments(&job);
+    job_train(&job);
+    for (size_t k = 0; k < COUNT(placed); k++)
+        TEST_OK(context, vkl_stream_copy(job.stream, vkl_slice(kept[k].buffer, 0), vkl_slice(all, offset[k]),
+                                         vkl_buffer_size(kept[k].buffer)));
+    TEST_OK(context, vkl_stream_wait(job.stream));
+    job_check(&job, Y, DPARAMS);
+    vkl_buffer_destroy(all);
     job_end(&job);
     problem_free(&problem);
 }
@@ -827,7 +869,7 @@ Test(rnn, initial_weights_follow_their_rules)
     do {                                                                     \
         Type bad = good;                                                     \
         change;                                                              \
-        expect_refusal(#change, call, status, vkl_rnn_error(job.rnn), word); \
+        EXPECT_REFUSAL(#change, call, status, vkl_rnn_error(job.rnn), word); \
     } while (0)
 
 Test(rnn, forward_refuses_wrong_arguments)
@@ -861,13 +903,15 @@ Test(rnn, forward_refuses_wrong_arguments)
     FORWARD(bad.reserve = small, VKL_ERROR_INVALID, "reserve");
     FORWARD(bad.x.offset = UINT64_MAX - 3, VKL_ERROR_INVALID, "x");
     FORWARD(bad.T = 4, VKL_ERROR_INVALID, "needs");
+    FORWARD(bad.y = bad.reserve, VKL_ERROR_INVALID, "overlap");
+    FORWARD(bad.hn = bad.y, VKL_ERROR_INVALID, "overlap");
     FORWARD(bad.T = UINT64_C(1) << 62, VKL_ERROR_LIMIT, "T");
     FORWARD(bad.N = UINT64_C(1) << 62, VKL_ERROR_LIMIT, "N");
 
     VklExec *untouched = NULL;
     VklRnnForward bad = job.forward;
     bad.x.buffer = NULL;
-    expect_refusal("prepare", vkl_rnn_prepare_forward(job.rnn, &bad, &untouched), VKL_ERROR_INVALID, vkl_rnn_error(job.rnn), "x");
+    EXPECT_REFUSAL("prepare", vkl_rnn_prepare_forward(job.rnn, &bad, &untouched), VKL_ERROR_INVALID, vkl_rnn_error(job.rnn), "x");
     cr_assert_null(untouched);
 
     vkl_stream_stats(job.stream, &after);
@@ -910,6 +954,8 @@ Test(rnn, backward_refuses_wrong_arguments)
     BACKWARD(bad.dc0.offset += 16, VKL_ERROR_INVALID, "dc0");
     BACKWARD(bad.dparams.offset += 16, VKL_ERROR_INVALID, "dparams");
     BACKWARD(bad.T = UINT64_C(1) << 62, VKL_ERROR_LIMIT, "T");
+    BACKWARD(bad.dx = bad.reserve, VKL_ERROR_INVALID, "overlap");
+    BACKWARD(bad.dh0 = bad.ghn, VKL_ERROR_INVALID, "overlap");
     if (job.scratch_backward.buffer) {
         BACKWARD(bad.workspace.buffer = NULL, VKL_ERROR_INVALID, "workspace");
         BACKWARD(bad.workspace.offset += 4, VKL_ERROR_INVALID, "workspace");
@@ -933,7 +979,7 @@ Test(rnn, another_devices_arrays_are_refused)
     FORWARD(bad.x = foreign.forward.x, VKL_ERROR_INVALID, "x");
     job_train(&job); /* work that is kept for the next such call must not be taken for it */
     FORWARD(bad.x = foreign.forward.x, VKL_ERROR_INVALID, "x");
-    expect_refusal("stream of another device", vkl_rnn_forward(job.rnn, foreign.stream, &job.forward), VKL_ERROR_INVALID,
+    EXPECT_REFUSAL("stream of another device", vkl_rnn_forward(job.rnn, foreign.stream, &job.forward), VKL_ERROR_INVALID,
                    vkl_rnn_error(job.rnn), "stream");
     job_end(&job);
     job_end(&foreign);
@@ -960,7 +1006,7 @@ Test(rnn, descriptions_that_make_no_sense_are_refused)
     };
     for (size_t k = 0; k < COUNT(cases); k++) {
         VklRnn *rnn = NULL;
-        expect_refusal(cases[k].word, vkl_rnn_create(device, &cases[k].desc, &rnn), cases[k].status, vkl_context_error(context),
+        EXPECT_REFUSAL(cases[k].word, vkl_rnn_create(device, &cases[k].desc, &rnn), cases[k].status, vkl_context_error(context),
                        cases[k].word);
         cr_assert_null(rnn);
     }
@@ -971,10 +1017,10 @@ Test(rnn, sizes_beyond_every_limit_are_refused)
     const RefLstm size = {1, 1, 3, 5, 2};
     VklRnn *rnn = create_rnn(device, &size);
     VklRnnSizes sizes = {.params = 77};
-    expect_refusal("T of 0", vkl_rnn_sizes(rnn, 0, 1, &sizes), VKL_ERROR_INVALID, vkl_rnn_error(rnn), "T");
-    expect_refusal("N of 0", vkl_rnn_sizes(rnn, 1, 0, &sizes), VKL_ERROR_INVALID, vkl_rnn_error(rnn), "N");
-    expect_refusal("T of 2^62", vkl_rnn_sizes(rnn, UINT64_C(1) << 62, 1, &sizes), VKL_ERROR_LIMIT, vkl_rnn_error(rnn), "T");
-    expect_refusal("N of 2^62", vkl_rnn_sizes(rnn, 1, UINT64_C(1) << 62, &sizes), VKL_ERROR_LIMIT, vkl_rnn_error(rnn), "N");
+    EXPECT_REFUSAL("T of 0", vkl_rnn_sizes(rnn, 0, 1, &sizes), VKL_ERROR_INVALID, vkl_rnn_error(rnn), "T");
+    EXPECT_REFUSAL("N of 0", vkl_rnn_sizes(rnn, 1, 0, &sizes), VKL_ERROR_INVALID, vkl_rnn_error(rnn), "N");
+    EXPECT_REFUSAL("T of 2^62", vkl_rnn_sizes(rnn, UINT64_C(1) << 62, 1, &sizes), VKL_ERROR_LIMIT, vkl_rnn_error(rnn), "T");
+    EXPECT_REFUSAL("N of 2^62", vkl_rnn_sizes(rnn, 1, UINT64_C(1) << 62, &sizes), VKL_ERROR_LIMIT, vkl_rnn_error(rnn), "N");
     cr_assert_eq(sizes.params, 77u, "a refused call has written its result");
     vkl_rnn_destroy(rnn);
 
@@ -982,7 +1028,7 @@ Test(rnn, sizes_beyond_every_limit_are_refused)
     VklDevice *narrow = device_within(context, (VklDeviceLimits){.storage_range = 4096});
     Problem problem = problem_random((RefLstm){2, 1, 2, 300, 1});
     Job job = job_begin(narrow, &problem);
-    expect_refusal("a row beyond a binding", vkl_rnn_forward(job.rnn, job.stream, &job.forward), VKL_ERROR_LIMIT,
+    EXPECT_REFUSAL("a row beyond a binding", vkl_rnn_forward(job.rnn, job.stream, &job.forward), VKL_ERROR_LIMIT,
                    vkl_rnn_error(job.rnn), "binding");
     job_end(&job);
     problem_free(&problem);
