@@ -103,6 +103,98 @@ static VklStatus check_op(const VklExec *exec, const VklOp *op, VklError *error)
     return VKL_OK;
 }
 
+/* ---- Barriers ----
+ * The plan has set its barriers by what ops do to slots, and that is not decided again. But here windows have grown by rounding, slots
+ * lie in buffers, perhaps in the same one, and what a shader does not declare `readonly` counts as written, whatever a call does.
+ * The bytes in question are not touched, yet neither a driver nor a validation layer can know that: where such windows meet, a
+ * barrier is added. It is rare: arrays whose offsets are multiples of the device's alignment need none. */
+
+/* The bindings that the shaders declare writable, as bits. */
+static const uint8_t writable[VKL_KERNEL_COUNT] = {
+    [VKL_KERNEL_GEMM] = 0x4,          [VKL_KERNEL_LSTM_FORWARD] = 0xd,
+    [VKL_KERNEL_LSTM_BACKWARD] = 0x9, [VKL_KERNEL_COPY] = 0xf,
+    [VKL_KERNEL_GATHER] = 0xc,        [VKL_KERNEL_LOSS] = 0xc,
+    [VKL_KERNEL_ADVANCE] = 0x1,       [VKL_KERNEL_NORM] = 0x2,
+    [VKL_KERNEL_OPTIMIZER] = 0x5,     [VKL_KERNEL_ACTIVATION_BACKWARD] = 0x4,
+};
+
+/* What ops since the last barrier see. */
+typedef struct Touched {
+    const Window *window;
+    const VklBind *bind;
+    bool write;
+} Touched;
+
+typedef struct Since {
+    Touched *list;
+    size_t count, capacity;
+} Since;
+
+static bool meet(uint64_t offset, uint64_t size, uint64_t other_offset, uint64_t other_size)
+{
+    return offset < other_offset + other_size && other_offset < offset + size;
+}
+
+static bool plan_knows(const VklBind *a, const VklBind *b)
+{
+    return a->slot == b->slot && ((a->access | b->access) & VKL_WRITE) && meet(a->offset, a->size, b->offset, b->size);
+}
+
+static bool conflicts(const Since *since, const Touched *mine)
+{
+    for (size_t i = 0; i < since->count; i++) {
+        const Touched *other = &since->list[i];
+        if ((mine->write || other->write) && mine->window->buffer == other->window->buffer &&
+            meet(mine->window->offset, mine->window->range, other->window->offset, other->window->range) &&
+            !plan_knows(mine->bind, other->bind))
+            return true;
+    }
+    return false;
+}
+
+static bool touch(Since *since, Touched touched)
+{
+    if (since->count == since->capacity) {
+        size_t capacity = since->capacity ? 2 * since->capacity : 64;
+        Touched *list = realloc(since->list, capacity * sizeof(*list));
+        if (!list)
+            return false;
+        since->list = list;
+        since->capacity = capacity;
+    }
+    since->list[since->count++] = touched;
+    return true;
+}
+
+static VklStatus set_barriers(const VklExec *exec, VklVkExec *vk, const Keys *keys, VklError *error)
+{
+    Since since = {0};
+    VklStatus status = VKL_OK;
+    for (size_t i = 0; !status && i < vk->count; i++) {
+        const VklOp *op = &exec->plan.ops[i];
+        Touched mine[VKL_VK_BINDINGS];
+        bool barrier = op->barrier;
+        for (uint32_t binding = 0; binding < op->bindings; binding++) {
+            mine[binding] = (Touched){
+                .window = &keys->keys[keys->of_op[i]].windows[binding],
+                .bind = &op->bind[binding],
+                .write = writable[op->kernel] >> binding & 1,
+            };
+            barrier = barrier || conflicts(&since, &mine[binding]);
+        }
+        if (barrier)
+            since.count = 0;
+        for (uint32_t binding = 0; !status && binding < op->bindings; binding++)
+            if (!touch(&since, mine[binding]))
+                status = vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for barriers");
+        vk->ops[i].barrier = barrier && i; /* in front of the first there is one anyway */
+        vk->barriers += vk->ops[i].barrier;
+    }
+    vk->barriers++;
+    free(since.list);
+    return status;
+}
+
 static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *error)
 {
     for (size_t i = 0; i < vk->count; i++) {
@@ -112,7 +204,6 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
         memset(&key, 0, sizeof(key));
         key.bindings = op->bindings;
         made->kernel = op->kernel;
-        made->barrier = op->barrier && i; /* in front of the first there is one anyway */
         memcpy(made->groups, op->groups, sizeof(made->groups));
         made->args = op->args;
         VklStatus status = check_op(exec, op, error);
@@ -124,9 +215,7 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
             return status;
         made->layout = vkl_vk(exec->device)->pipelines.layouts[op->bindings];
         keys->of_op[i] = keys_add(keys, &key);
-        vk->barriers += made->barrier;
     }
-    vk->barriers++;
     return VKL_OK;
 }
 
@@ -223,6 +312,8 @@ VklStatus vkl_vk_exec_create(VklExec *exec, VklError *error)
     exec->impl = vk;
     if (count) {
         status = fill_ops(exec, vk, &keys, error);
+        if (!status)
+            status = set_barriers(exec, vk, &keys, error);
         if (!status)
             status = make_sets(exec, vk, &keys, error);
     }
