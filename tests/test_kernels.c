@@ -1000,7 +1000,8 @@ static void optimizer_check(Rig *rig, const OptimizerCase *t, uint64_t count, in
     float *params = rig_slot(rig, VKL_SLOT_PARAMS, count, 1), *grads = rig_slot(rig, VKL_SLOT_GRADS, count, 0.5f);
     float *moments = rig_slot(rig, VKL_SLOT_MOMENTS, 2 * count, 1), *state = rig_slot(rig, VKL_SLOT_STATE, VKL_STATE_LOSS, 1);
     rig_slot(rig, VKL_SLOT_WORKSPACE, partials, 1);
-    memset(moments, 0, 2 * count * sizeof(float));
+    if (t->kind != VKL_OPTIMIZER_SGD) /* whose first step does not look at m */
+        memset(moments, 0, 2 * count * sizeof(float));
     memset(state, 0, VKL_STATE_LOSS * sizeof(float));
     state[VKL_STATE_LR] = (float)desc.learning_rate;
     grads[count / 3] = 0;
@@ -1019,6 +1020,8 @@ static void optimizer_check(Rig *rig, const OptimizerCase *t, uint64_t count, in
     double *p = doubles(count), *m = doubles(2 * count);
     for (uint64_t i = 0; i < count; i++)
         p[i] = params[i];
+    for (uint64_t i = 0; i < 2 * count; i++)
+        m[i] = moments[i];
     for (int step = 1; step <= steps; step++)
         optimizer_step(&desc, step, count, p, grads, m);
     char name[128];
