@@ -59,29 +59,47 @@ static int open_temporary(const char *name, mode_t mode)
     return file;
 }
 
-/* 0, or the errno of why `path` (resolved) could not be written. */
-static int probe(const char *path, bool must_be_regular)
+/* The descriptor that a name such as /dev/stdout stands for, or -1. Opening the name would truncate a file that the shell writes
+ * to, or write over it from its beginning; a duplicate shares its place. */
+static int named_descriptor(const char *path)
+{
+    if (strcmp(path, "/dev/stdout") == 0)
+        return STDOUT_FILENO;
+    if (strcmp(path, "/dev/stderr") == 0)
+        return STDERR_FILENO;
+    if (strncmp(path, "/dev/fd/", 8) == 0 && path[8] && path[8 + strspn(path + 8, "0123456789")] == '\0')
+        return (int)strtol(path + 8, NULL, 10);
+    return -1;
+}
+
+/* Whether a name is a descriptor, a device, a pipe or the like, which cannot be replaced. */
+static bool is_special(const char *path)
 {
     struct stat info;
-    if (stat(path, &info) == 0) {
-        if (S_ISDIR(info.st_mode))
-            return EISDIR;
-        if (access(path, W_OK) != 0)
-            return errno;
-        if (!S_ISREG(info.st_mode))
-            return must_be_regular ? EINVAL : 0;
-    }
-    char *name = temporary_name(path);
-    int error = ENOMEM;
-    if (name) {
-        int file = open_temporary(name, 0600);
+    return named_descriptor(path) >= 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode));
+}
+
+/* Tries what output_open() will do: 0, or the errno of why not. */
+static int probe(const char *name)
+{
+    struct stat info;
+    if (named_descriptor(name) >= 0)
+        return fcntl(named_descriptor(name), F_GETFL) < 0 ? errno : 0;
+    char *path = output_resolve(name);
+    int error = path ? 0 : errno;
+    if (path && stat(path, &info) == 0)
+        error = S_ISDIR(info.st_mode) ? EISDIR : access(path, W_OK) != 0 ? errno : 0;
+    char *temporary = path && !error && !is_special(name) ? temporary_name(path) : NULL;
+    if (temporary) {
+        int file = open_temporary(temporary, 0600);
         error = file < 0 ? errno : 0;
         if (file >= 0) {
             close(file);
-            unlink(name);
+            unlink(temporary);
         }
     }
-    free(name);
+    free(temporary);
+    free(path);
     return error;
 }
 
@@ -103,15 +121,15 @@ int output_check(const OutputName *names, size_t count)
         const OutputName *name = &names[i];
         if (!name->path || name->input)
             continue;
+        bool special = is_special(name->path);
         for (size_t j = 0; j < count; j++)
-            if (j != i && names[j].path && (names[j].input || j < i) && same_file(name, &names[j]))
+            if (j != i && names[j].path && (names[j].input ? !special : j < i) && same_file(name, &names[j]))
                 return fail_usage("%s: %s is the file of %s, too", name->option, name->path, names[j].option);
-        char *path = output_resolve(name->path);
-        int error = path ? probe(path, name->must_be_regular) : errno;
-        free(path);
+        if (special && name->must_be_regular)
+            return fail("%s: %s cannot be written: not a regular file", name->option, name->path);
+        int error = probe(name->path);
         if (error)
-            return fail("%s: %s cannot be written: %s", name->option, name->path,
-                        error == EINVAL ? "not a regular file" : strerror(error));
+            return fail("%s: %s cannot be written: %s", name->option, name->path, strerror(error));
     }
     return EXIT_OK;
 }
@@ -121,28 +139,35 @@ static int cannot_write(const char *path, int error)
     return fail("%s cannot be written: %s", path, strerror(error));
 }
 
-int output_open(Output *output, const char *path)
+/* Opens for writing what the caller has checked; returns a file descriptor, or -1 with errno. */
+static int open_output(Output *output)
 {
     struct stat info;
+    if (named_descriptor(output->path) >= 0)
+        return dup(named_descriptor(output->path));
+    if (!output->temporary)
+        return open(output->path, O_WRONLY | O_CLOEXEC);
+    int file = open_temporary(output->temporary, 0666);
+    if (file >= 0 && stat(output->path, &info) == 0)
+        fchmod(file, info.st_mode & 0777); /* a new file would lose what the user had set */
+    return file;
+}
+
+int output_open(Output *output, const char *path)
+{
+    bool special = is_special(path);
     memset(output, 0, sizeof *output);
-    output->path = output_resolve(path);
-    if (!output->path)
-        return cannot_write(path, errno);
-    bool exists = stat(output->path, &info) == 0;
-    if (exists && !S_ISREG(info.st_mode)) {
-        output->file = fopen(output->path, "w");
-    } else {
-        output->temporary = temporary_name(output->path);
-        int file = output->temporary ? open_temporary(output->temporary, 0666) : -1;
-        if (file >= 0 && exists)
-            fchmod(file, info.st_mode & 0777); /* a new file would lose what the user had set; if not allowed, so be it */
-        output->file = file >= 0 ? fdopen(file, "w") : NULL;
-        if (file >= 0 && !output->file)
-            close(file);
+    output->path = special ? strdup(path) : output_resolve(path);
+    output->temporary = special || !output->path ? NULL : temporary_name(output->path);
+    int file = output->path && (special || output->temporary) ? open_output(output) : -1;
+    if (file >= 0) {
+        output->file = fdopen(file, "w");
+        if (output->file)
+            return EXIT_OK;
     }
-    if (output->file)
-        return EXIT_OK;
     int status = cannot_write(path, errno);
+    if (file >= 0)
+        close(file);
     output_discard(output);
     return status;
 }

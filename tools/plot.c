@@ -16,6 +16,8 @@
 extern char **environ;
 
 #define DATE_TICKS 9
+#define LABEL_ROOM 0.1    /* of the width, for the word beside a mark */
+#define DENSE_POINTS 1500 /* more than one a pixel: thinner lines */
 
 /* Colours that remain different for colour-blind eyes (Okabe and Ito 2008), and how wide the lines are. */
 static const struct {
@@ -137,6 +139,32 @@ static void plot_range(const Plot *plot, double *begin, double *end)
     }
 }
 
+/* The dashed lines. What begins with the last one is what matters: a light ground sets it off. */
+static void print_marks(FILE *script, const Plot *plot, double begin, double end, double edge)
+{
+    double last = -INFINITY;
+    for (size_t i = 0; i < plot->mark_count; i++) {
+        const PlotMark *mark = &plot->marks[i];
+        double after = timeline_position(plot->timeline, mark->row);
+        double at = mark->row > 0 ? (timeline_position(plot->timeline, mark->row - 1) + after) / 2 : after;
+        double height = at - last < LABEL_ROOM * (end - begin) ? 0.915 : 0.965; /* not over the word of the line before */
+        if (i + 1 == plot->mark_count)
+            fprintf(script,
+                    "set object rectangle from %.17g, graph 0 to %.17g, graph 1 behind fillcolor rgb '#f6f7f9' fillstyle solid "
+                    "noborder\n",
+                    at, edge);
+        fprintf(script,
+                "set arrow from %.17g, graph 0 to %.17g, graph 1 nohead dashtype 2 linewidth 1.4 linecolor rgb '#4b5563'\n", at,
+                at);
+        fputs("set label ", script);
+        print_quoted(script, mark->text);
+        bool left = at > end - LABEL_ROOM * (end - begin); /* no room on the right */
+        fprintf(script, " at %.17g, graph %g offset %g, 0 %s textcolor rgb '#4b5563'\n", at, height, left ? -0.6 : 0.6,
+                left ? "right" : "left");
+        last = at;
+    }
+}
+
 static void print_axes(FILE *script, const Plot *plot, int title_size)
 {
     double begin, end;
@@ -146,7 +174,8 @@ static void print_axes(FILE *script, const Plot *plot, int title_size)
           "set tics nomirror out scale 0.6 textcolor rgb '#374151'\n"
           "set grid xtics ytics back linetype 1 linecolor rgb '#e5e7eb' linewidth 1\n"
           "set offsets graph 0, graph 0, graph 0.08, graph 0.03\n"
-          "set lmargin 10\nset rmargin 3\nset tmargin at screen 0.84\n"
+          "set yrange [*:*] noextend\n"
+          "set lmargin 11\nset rmargin 3\nset tmargin at screen 0.84\n"
           "set key at graph 0, screen 0.92 left top horizontal Left reverse samplen 2 maxrows 1 textcolor rgb '#374151'\n",
           script);
     fprintf(script, "set xrange [%.17g:%.17g]\n", begin - margin, end + margin);
@@ -164,23 +193,7 @@ static void print_axes(FILE *script, const Plot *plot, int title_size)
     fputs(" textcolor rgb '#374151'\nset label ", script);
     print_quoted(script, plot->title); /* a label, because a title cannot stand on the left */
     fprintf(script, " at graph 0, screen 0.955 left font ',%d' textcolor rgb '#111827'\n", title_size);
-    /* what begins with the last mark is what matters: a light ground sets it off */
-    for (size_t i = 0; i < plot->mark_count; i++) {
-        const PlotMark *mark = &plot->marks[i];
-        double after = timeline_position(plot->timeline, mark->row);
-        double at = mark->row > 0 ? (timeline_position(plot->timeline, mark->row - 1) + after) / 2 : after;
-        if (i + 1 == plot->mark_count)
-            fprintf(script,
-                    "set object rectangle from %.17g, graph 0 to %.17g, graph 1 behind fillcolor rgb '#f6f7f9' fillstyle solid "
-                    "noborder\n",
-                    at, end + margin);
-        fprintf(script,
-                "set arrow from %.17g, graph 0 to %.17g, graph 1 nohead dashtype 2 linewidth 1.4 linecolor rgb '#4b5563'\n", at,
-                at);
-        fputs("set label ", script);
-        print_quoted(script, mark->text);
-        fprintf(script, " at %.17g, graph 0.965 offset 0.6, 0 left textcolor rgb '#4b5563'\n", at);
-    }
+    print_marks(script, plot, begin, end, end + margin);
 }
 
 static void print_script(FILE *script, const Plot *plot, bool svg)
@@ -200,8 +213,8 @@ static void print_script(FILE *script, const Plot *plot, bool svg)
     for (size_t i = 0; i < plot->series_count; i++) {
         const PlotSeries *series = &plot->series[i];
         fprintf(script, "%s$data%zu using 1:2 with %s linetype 1 linewidth %g linecolor rgb '%s' title ", i ? ", " : "", i,
-                series->count < 3 ? "linespoints pointtype 7 pointsize 0.8" : "lines", styles[series->color].width,
-                styles[series->color].color);
+                series->count < 3 ? "linespoints pointtype 7 pointsize 0.8" : "lines",
+                styles[series->color].width * (plot->series[0].count > DENSE_POINTS ? 0.6 : 1), styles[series->color].color);
         print_quoted(script, series->name);
     }
     fputc('\n', script);

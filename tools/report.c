@@ -89,12 +89,14 @@ int report_text(const Report *report)
         snprintf(ahead, sizeof ahead, ", %llu steps ahead", (unsigned long long)report->horizon);
     if (fit)
         printf("%s: %llu parameters trained in %s on %s, %llu epochs, loss %.4g\n", report->target,
-               (unsigned long long)report->parameters, time, report->device, (unsigned long long)fit->epochs, fit->loss);
+               (unsigned long long)report->parameters, time, report->device, (unsigned long long)fit->epochs,
+               fit->epochs == 1 ? "" : "s", fit->loss);
     else
         printf("%s: %llu parameters evaluated in %s on %s\n", report->target, (unsigned long long)report->parameters, time,
                report->device);
     if (report->refit_epochs)
-        printf("trained again on training and validation part, %llu epochs\n", (unsigned long long)report->refit_epochs);
+        printf("trained anew on training and validation part for %llu epoch%s\n", (unsigned long long)report->refit_epochs,
+               report->refit_epochs == 1 ? "" : "s");
     printf("\n%-24s %9s %11s %11s %10s\n", "errors", "targets", "RMSE", "MAE", "MAPE");
     print_part("training", &parts->part[VKL_PART_TRAIN]);
     print_part(report->refit_epochs ? "validation, before that" : "validation", &parts->part[VKL_PART_VALIDATION]);

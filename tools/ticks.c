@@ -24,10 +24,8 @@ static void print_tick(FILE *file, const struct TickStep *step, int64_t at)
         fprintf(file, "'%04" PRId64 "'", date.year);
     else if (step->months > 0)
         fprintf(file, "'%04" PRId64 "-%02d'", date.year, date.month);
-    else if (step->seconds >= 86400)
+    else if (step->seconds >= 86400 || (date.hour == 0 && date.minute == 0))
         fprintf(file, "'%04" PRId64 "-%02d-%02d'", date.year, date.month, date.day);
-    else if (date.hour == 0 && date.minute == 0)
-        fprintf(file, "\"%02d:%02d\\n%04" PRId64 "-%02d-%02d\"", date.hour, date.minute, date.year, date.month, date.day);
     else
         fprintf(file, "'%02d:%02d'", date.hour, date.minute);
     fprintf(file, " %" PRId64, at);

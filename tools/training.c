@@ -60,6 +60,11 @@ static int parse_layers(Training *training)
     VklStatus status = vkl_layers_parse(training->session.context, text, training->layers, &training->layer_count);
     if (status != VKL_OK)
         return fail_usage("--layers: %s", vkl_context_error(training->session.context));
+    bool recurrent = false;
+    for (uint32_t i = 0; i < training->layer_count; i++)
+        recurrent = recurrent || training->layers[i].kind == VKL_LAYER_LSTM;
+    if (!recurrent)
+        return fail_usage("--layers: %s has no recurrent layer, such as lstm:50", text);
     uint64_t outputs = training->layers[training->layer_count - 1].units;
     if (outputs != 1)
         return fail_usage("--layers: the last layer of %s has %llu units; a forecast is 1 value", text,
@@ -187,7 +192,8 @@ int training_refit(Training *training)
         training->fit.epochs = training->result.best_epoch;
         training->fit.patience = 0;
         if (!training->args->quiet)
-            note("training anew on training and validation part for %llu epochs", (unsigned long long)training->fit.epochs);
+            note("training anew on training and validation part for %llu epoch%s", (unsigned long long)training->fit.epochs,
+                 training->fit.epochs == 1 ? "" : "s");
         status = run_fit(training, prep, model, &result);
     }
     if (status != EXIT_OK || interrupt_signal() != 0) {
