@@ -31,9 +31,11 @@ bool vkl_prep_check(const VklPrepDesc *desc, char *why, size_t size)
         snprintf(why, size, "features is %s and feature_count is %lu", desc->features ? "given" : "NULL",
                  (unsigned long)desc->feature_count);
     else if (!desc->window || desc->window > INT64_MAX)
-        snprintf(why, size, "window is %llu; it must be at least 1", (unsigned long long)desc->window);
+        snprintf(why, size, "window is %llu; it must be %s", (unsigned long long)desc->window,
+                 desc->window ? "below 2^63" : "at least 1");
     else if (!desc->horizon || desc->horizon > INT64_MAX)
-        snprintf(why, size, "horizon is %llu; it must be at least 1", (unsigned long long)desc->horizon);
+        snprintf(why, size, "horizon is %llu; it must be %s", (unsigned long long)desc->horizon,
+                 desc->horizon ? "below 2^63" : "at least 1");
     else if (!vkl_fill_name(desc->fill))
         snprintf(why, size, "fill is %d, which is none of VklFill", (int)desc->fill);
     else if (desc->fill == VKL_FILL_MOVING_AVERAGE &&

@@ -295,6 +295,20 @@ static double last_observed(const VklSeries *series, uint64_t row, uint64_t back
     return at == VKL_NO_ROW ? NAN : series->values[at];
 }
 
+/* The mean of values[r] - values[r - lag] over the rows before `end` where both are observed; NaN: there are none. */
+static double mean_difference(const double *values, uint64_t lag, uint64_t end)
+{
+    double sum = 0;
+    uint64_t count = 0;
+    for (uint64_t r = lag; r < end; r++) {
+        if (!isnan(values[r]) && !isnan(values[r - lag])) {
+            sum += values[r] - values[r - lag];
+            count++;
+        }
+    }
+    return count ? sum / (double)count : NAN;
+}
+
 VklStatus vkl_prep_baselines(VklPrep *prep, const VklTable *table, const VklWindowSet *set, uint64_t season,
                              VklBaselines *baselines)
 {
@@ -316,16 +330,15 @@ VklStatus vkl_prep_baselines(VklPrep *prep, const VklTable *table, const VklWind
     if (season && season <= table->rows && h <= table->rows)
         S = season * ((h + season - 1) / season);
     uint64_t count = set->windows.count;
+    double step = S ? mean_difference(target, S, count ? set->target_rows[0] : 0) : NAN;
     double persistence = 0, naive = 0, drift = 0;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t row = set->target_rows[i];
         double observed = target[row];
         double now = last_observed(&series, row, h), then = last_observed(&series, row, S);
-        double seasons_before = h <= table->rows ? last_observed(&series, row, h + S) : NAN;
         persistence += (now - observed) * (now - observed);
         naive += (then - observed) * (then - observed);
-        double drifted = then + (now - seasons_before);
-        drift += (drifted - observed) * (drifted - observed);
+        drift += (then + step - observed) * (then + step - observed);
     }
     vkl_series_finish(&series);
     *baselines = (VklBaselines){

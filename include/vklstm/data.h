@@ -145,11 +145,12 @@ VKL_API VklStatus vkl_prep_score(VklPrep *prep, const VklTable *table, const Vkl
 typedef struct VklBaselines {
     double persistence_rmse;          /* the last observed value at or before row r - horizon */
     double seasonal_naive_rmse;       /* y[r - S], S: the smallest multiple of the season >= horizon; NaN without a season */
-    double seasonal_naive_drift_rmse; /* y[r - S] + (y[r - h] - y[r - h - S]); NaN without a season */
+    double seasonal_naive_drift_rmse; /* y[r - S] + the mean of y[i] - y[i - S] over the observed rows i before the set's first
+                                         target; NaN without a season */
 } VklBaselines;
 
 /* The errors of three forecasts that need no training, over the same targets. A gap among the values they use takes the last
- * observed value before it. season 0: none. */
+ * observed value before it. season 0: none. A figure is NaN where the table does not reach back far enough for a target. */
 VKL_API VklStatus vkl_prep_baselines(VklPrep *prep, const VklTable *table, const VklWindowSet *set, uint64_t season,
                                      VklBaselines *baselines);
 
