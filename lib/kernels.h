@@ -13,6 +13,7 @@
 /* X(enum suffix, shader name, argument struct, bindings) */
 #define VKL_KERNEL_LIST(X)                                  \
     X(GEMM, gemm, VklGemmArgs, 4)                           \
+    X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4)             \
     X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4)    \
     X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4) \
     X(COPY, copy, VklCopyArgs, 4)                           \

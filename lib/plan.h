@@ -27,6 +27,7 @@ typedef struct VklCaps {
     uint32_t workgroups[3];
     uint32_t workgroup_invocations;
     uint32_t shared_memory;
+    bool gemm_direct;   /* GEMM_DIRECT in place of GEMM: the device is a CPU behind Vulkan */
     uint32_t workgroup; /* invocations of a linear workgroup: 64, or less where the device allows less */
 } VklCaps;
 
@@ -34,6 +35,7 @@ typedef struct VklCaps {
 #define VKL_SLOT_LIST(X)      \
     X(PARAMS, "params")       \
     X(GRADS, "dparams")       \
+    X(STEP_GRADS, "grads")    \
     X(X, "x")                 \
     X(Y, "y")                 \
     X(H0, "h0")               \

@@ -14,6 +14,11 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static uint64_t blocks(uint64_t count, uint64_t size)
+{
+    return (count + size - 1) / size;
+}
+
 /* How many rows of `columns` numbers, `stride` apart, a window holds; at least 1 (a single row too long is refused by the bind). */
 static uint64_t rows_in(uint64_t window, uint64_t stride, uint64_t columns)
 {
@@ -33,7 +38,7 @@ typedef struct Tile {
 
 static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
 {
-    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_GEMM);
+    VklOp *op = vkl_plan_op(plan, plan->caps->gemm_direct ? VKL_KERNEL_GEMM_DIRECT : VKL_KERNEL_GEMM);
     if (!op)
         return;
     bool first = t->k0 == 0, last = t->k0 + t->k == gemm->k;
@@ -70,11 +75,15 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
     args->bias_rows = bias_rows;
     args->ones = (uint32_t)ones;
     args->activation = last ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
-    op->spec[VKL_SPEC_WORKGROUP] = 64;
     op->spec[VKL_SPEC_FORM] = gemm->form;
-    op->groups[0] = (uint32_t)((t->n + VKL_GEMM_TILE - 1) / VKL_GEMM_TILE);
-    op->groups[1] = (uint32_t)((t->m + VKL_GEMM_TILE - 1) / VKL_GEMM_TILE);
-    op->groups[2] = 1;
+    if (plan->caps->gemm_direct) {
+        vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * blocks(t->n, VKL_GEMM_DIRECT_BLOCK));
+    } else {
+        op->spec[VKL_SPEC_WORKGROUP] = 64;
+        op->groups[0] = (uint32_t)blocks(t->n, VKL_GEMM_TILE);
+        op->groups[1] = (uint32_t)blocks(t->m, VKL_GEMM_TILE);
+        op->groups[2] = 1;
+    }
     op->work = t->m;
     op->work_cost = t->n * t->k;
     vkl_plan_end(plan, op);
@@ -467,7 +476,7 @@ void vkl_plan_optimize(VklPlan *plan, const VklOptimize *optimize)
         advance(plan, optimize);
     if (desc->clip_norm > 0)
         norm(plan, optimize);
-    uint64_t chunk = vkl_plan_window(plan) / 2; /* two moments for each parameter */
+    uint64_t chunk = vkl_plan_window(plan) / 2 & ~UINT64_C(3); /* two moments for each parameter */
     for (uint64_t first = 0; first < optimize->count; first += chunk) {
         VklOp *op = vkl_plan_op(plan, VKL_KERNEL_OPTIMIZER);
         if (!op)
@@ -491,7 +500,7 @@ void vkl_plan_optimize(VklPlan *plan, const VklOptimize *optimize)
         args->clip_value = (float)desc->clip_value;
         args->use_clip_norm = desc->clip_norm > 0;
         op->spec[VKL_SPEC_FORM] = (uint32_t)desc->kind;
-        vkl_plan_linear(plan, op, count);
+        vkl_plan_linear(plan, op, blocks(count, 4));
         op->work = count;
         op->work_cost = 16;
         vkl_plan_end(plan, op);

@@ -35,6 +35,7 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         .workgroups = {limits->workgroups[0], limits->workgroups[1], limits->workgroups[2]},
         .workgroup_invocations = limits->workgroup_invocations,
         .shared_memory = limits->shared_memory,
+        .gemm_direct = info->type == VKL_DEVICE_SOFTWARE,
         .workgroup = 64,
     };
     /* shaders index elements with 32 bits, and element offsets are added to indices */

@@ -29,6 +29,8 @@
 #define VKL_GEMM_TN 2
 #define VKL_GEMM_TILE 32 /* rows and columns of C of one workgroup: groups = (ceil(n / 32), ceil(m / 32), 1) */
 #define VKL_GEMM_MAX_K 4096
+/* GEMM_DIRECT: the same, for devices that are CPUs; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
+#define VKL_GEMM_DIRECT_BLOCK 4
 struct VklGemmArgs {
     uint32_t off0, off1, off2, off3;
     uint32_t m, n, k;
@@ -136,7 +138,7 @@ struct VklNormArgs {
     float max_norm;
 };
 
-/* OPTIMIZER: one invocation for each parameter (count of this window). Bindings: params (read and write), grads (read), moments (read and write)
+/* OPTIMIZER: one invocation for each four parameters of this window. Bindings: params (read and write), grads (read), moments (read and write)
  * [count][2]: m, v interleaved; state (read, uint). Form: VklOptimizerKind. clip_value 0: off. */
 struct VklOptimizerArgs {
     uint32_t off0, off1, off2, off3;

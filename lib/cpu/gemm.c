@@ -25,6 +25,12 @@ static void row_product(const VklOp *op, const float *a, const float *b, size_t 
     }
 }
 
+/* A choice that devices make by what they are; here it is all the same. */
+void vkl_cpu_gemm_direct(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+{
+    vkl_cpu_gemm(op, ptr, begin, end);
+}
+
 /* Items are rows of C. Strips of columns are the outer loop: the strip of B then stays in the cache for all rows. */
 void vkl_cpu_gemm(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
 {
