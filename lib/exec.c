@@ -17,7 +17,8 @@ static VklStatus check_slots(VklDevice *device, const VklPlan *plan, const VklSl
                             (unsigned long long)need);
         if (slice->buffer->device != device)
             return vkl_fail(context, error, VKL_ERROR_INVALID, "%s: %s belongs to another device", caller, name);
-        bool packed = slot == VKL_SLOT_PARAMS || slot == VKL_SLOT_GRADS || slot == VKL_SLOT_RESERVE || slot == VKL_SLOT_WORKSPACE;
+        bool packed = slot == VKL_SLOT_PARAMS || slot == VKL_SLOT_GRADS || slot == VKL_SLOT_STEP_GRADS ||
+                      slot == VKL_SLOT_RESERVE || slot == VKL_SLOT_WORKSPACE;
         if (slice->offset % (packed ? 16 : 4))
             return vkl_fail(context, error, VKL_ERROR_INVALID, "%s: the offset of %s is %llu bytes; it must be a multiple of %d",
                             caller, name, (unsigned long long)slice->offset, packed ? 16 : 4);

@@ -127,6 +127,13 @@ VklStatus vkl_exec_record_once(VklDevice *device, VklStream *stream, VklPlan *pl
 void vkl_exec_retain(VklExec *exec);
 void vkl_exec_release(VklExec *exec); /* = vkl_exec_destroy */
 
+/* How a buffer stands in the key of a cache: by its id, so that a new buffer where an old one was is another. A buffer of another device
+ * is none that a prepared exec can have. */
+static inline uint64_t vkl_buffer_key(const VklDevice *device, const VklBuffer *buffer)
+{
+    return !buffer ? 0 : buffer->device == device ? buffer->id : UINT64_MAX;
+}
+
 /* The last few execs of an object, found again by the bytes of the call that made them (sizes, and ids and offsets of buffers). */
 #define VKL_CACHE_SIZE 16
 typedef struct VklExecCache {

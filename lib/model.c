@@ -275,7 +275,7 @@ static VklStatus find_tensor(VklModel *model, const char *call, uint32_t index, 
 
 VklStatus vkl_model_tensor_info(VklModel *model, uint32_t index, VklParamInfo *info)
 {
-    uint32_t layer, tensor;
+    uint32_t layer = 0, tensor = 0;
     VklParamInfo made;
     VklStatus status = find_tensor(model, "vkl_model_tensor_info", index, &layer, &tensor);
     if (!status)
@@ -316,7 +316,7 @@ static VklStatus read_mirror(VklModel *model)
 
 VklStatus vkl_model_get_tensor(VklModel *model, uint32_t index, float *data)
 {
-    uint32_t layer, tensor;
+    uint32_t layer = 0, tensor = 0;
     VklStatus status = find_tensor(model, "vkl_model_get_tensor", index, &layer, &tensor);
     status = status ? status : read_mirror(model);
     if (status)
@@ -328,7 +328,7 @@ VklStatus vkl_model_get_tensor(VklModel *model, uint32_t index, float *data)
 
 VklStatus vkl_model_set_tensor(VklModel *model, uint32_t index, const float *data)
 {
-    uint32_t layer, tensor;
+    uint32_t layer = 0, tensor = 0;
     VklStatus status = find_tensor(model, "vkl_model_set_tensor", index, &layer, &tensor);
     status = status ? status : read_mirror(model);
     if (status)

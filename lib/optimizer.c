@@ -134,7 +134,7 @@ static VklStatus prepare(VklOptimizer *optimizer, const char *call, VklSlice par
 {
     VklSlice slots[VKL_SLOT_COUNT] = {{0}};
     slots[VKL_SLOT_PARAMS] = params;
-    slots[VKL_SLOT_GRADS] = grads;
+    slots[VKL_SLOT_STEP_GRADS] = grads;
     slots[VKL_SLOT_MOMENTS] = vkl_slice(optimizer->moments, 0);
     slots[VKL_SLOT_STATE] = vkl_slice(optimizer->state, 0);
     VklPlan plan;
@@ -142,7 +142,7 @@ static VklStatus prepare(VklOptimizer *optimizer, const char *call, VklSlice par
     vkl_plan_optimize(&plan, &(VklOptimize){.desc = &optimizer->desc,
                                             .count = optimizer->count,
                                             .params = vkl_array(VKL_SLOT_PARAMS, 0),
-                                            .grads = vkl_array(VKL_SLOT_GRADS, 0),
+                                            .grads = vkl_array(VKL_SLOT_STEP_GRADS, 0),
                                             .moments = vkl_array(VKL_SLOT_MOMENTS, 0),
                                             .state = vkl_array(VKL_SLOT_STATE, 0),
                                             .partial = vkl_array(VKL_SLOT_STATE, PARTIAL_AT),
@@ -158,7 +158,8 @@ VklStatus vkl_optimizer_prepare(VklOptimizer *optimizer, VklSlice params, VklSli
 VklStatus vkl_optimizer_step(VklOptimizer *optimizer, VklStream *stream, VklSlice params, VklSlice grads)
 {
     static const char call[] = "vkl_optimizer_step";
-    uint64_t key[4] = {params.buffer ? params.buffer->id : 0, params.offset, grads.buffer ? grads.buffer->id : 0, grads.offset};
+    uint64_t key[4] = {vkl_buffer_key(optimizer->device, params.buffer), params.offset,
+                       vkl_buffer_key(optimizer->device, grads.buffer), grads.offset};
     VklExec *exec = vkl_exec_cache_find(&optimizer->cache, key, sizeof(key));
     bool made = !exec;
     if (made) {

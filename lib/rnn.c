@@ -331,7 +331,7 @@ static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const 
     key.accumulate = bound->pass.accumulate;
     for (int slot = 0; slot < VKL_SLOT_COUNT; slot++)
         if (bound->slots[slot].buffer) {
-            key.slots[slot].id = bound->slots[slot].buffer->id;
+            key.slots[slot].id = vkl_buffer_key(rnn->device, bound->slots[slot].buffer);
             key.slots[slot].offset = bound->slots[slot].offset;
         }
     VklExec *exec = vkl_exec_cache_find(&rnn->cache, &key, sizeof(key));
