@@ -1003,6 +1003,9 @@ Test(rnn, descriptions_that_make_no_sense_are_refused)
         {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, huge, 1}, VKL_ERROR_LIMIT, "hidden_size"},
         {{sizeof(VklRnnDesc), VKL_CELL_LSTM, UINT64_MAX, 4, 1}, VKL_ERROR_LIMIT, "input_size"},
         {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 4, UINT64_MAX / 8}, VKL_ERROR_LIMIT, "layers"},
+        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 1, 1, UINT64_C(1) << 33},
+         VKL_ERROR_LIMIT,
+         "layers"}, /* tensors are counted in 32 bits */
     };
     for (size_t k = 0; k < COUNT(cases); k++) {
         VklRnn *rnn = NULL;
