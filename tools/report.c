@@ -88,7 +88,7 @@ int report_text(const Report *report)
     if (report->horizon > 1)
         snprintf(ahead, sizeof ahead, ", %llu steps ahead", (unsigned long long)report->horizon);
     if (fit)
-        printf("%s: %llu parameters trained in %s on %s, %llu epochs, loss %.4g\n", report->target,
+        printf("%s: %llu parameters trained in %s on %s, %llu epoch%s, loss %.4g\n", report->target,
                (unsigned long long)report->parameters, time, report->device, (unsigned long long)fit->epochs,
                fit->epochs == 1 ? "" : "s", fit->loss);
     else
