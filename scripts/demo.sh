@@ -55,7 +55,7 @@ test = results[0]["test"]
 
 
 def row(name, values):
-    print(f"{name:<34}" + "".join(f"{value:>26}" for value in values))
+    print(f"{name:<30}" + "".join(f"{value:>40}" for value in values).rstrip())
 
 
 def number(value, form):
@@ -63,14 +63,14 @@ def number(value, form):
 
 
 print("\nErrors on the test part (thousands of passengers, one month ahead)")
-row("", [result["device"][:24] for result in results])
-for key, name in (("rmse", "LSTM, RMSE"), ("mae", "LSTM, MAE"), ("mape", "LSTM, MAPE (%)")):
+row("", [result["device"][:38] for result in results])
+for key, name in (("rmse", "LSTM: RMSE"), ("mae", "LSTM: MAE"), ("mape", "LSTM: MAPE, %")):
     row(name, [number(result["test"][key], ".2f") for result in results])
-row("seconds", [number(result["seconds"], ".1f") for result in results])
+row("seconds of training", [number(result["seconds"], ".1f") for result in results])
 for key, name in (
-    ("persistence_rmse", "last value, RMSE"),
-    ("seasonal_naive_rmse", "value of a year ago, RMSE"),
-    ("seasonal_naive_drift_rmse", "a year ago plus drift, RMSE"),
+    ("persistence_rmse", "last value: RMSE"),
+    ("seasonal_naive_rmse", "a year ago: RMSE"),
+    ("seasonal_naive_drift_rmse", "a year ago, with drift: RMSE"),
 ):
     row(name, [number(test[key], ".2f")])
 PYTHON

@@ -96,7 +96,7 @@ stage_format() {
         return
     fi
     local files
-    mapfile -t files < <(git ls-files '*.c' '*.h')
+    mapfile -t files < <(find bench examples include lib shaders tests tools -name '*.[ch]')
     check "clang-format" "$formatter" --dry-run -Werror "${files[@]}"
 }
 
