@@ -58,11 +58,18 @@ static const Option options[] = {
     FLAG("quiet", (TrainArgs, quiet), "no progress, no notes"),
 };
 
+static bool has_empty_name(const char *list)
+{
+    return list[0] == ',' || list[strlen(list) - 1] == ',' || strstr(list, ",,");
+}
+
 static int check_usage(const TrainArgs *args)
 {
     bool takes_momentum = args->optimizer == VKL_OPTIMIZER_SGD || args->optimizer == VKL_OPTIMIZER_RMSPROP;
     if (!args->target)
         return fail_usage("train: --target COLUMN is missing (see 'vklstm train --help')");
+    if (args->features && has_empty_name(args->features))
+        return fail_usage("--features: '%s' has an empty name", args->features);
     if (args->patience > 0 && args->validation_split == 0)
         return fail_usage("--patience: %llu needs a validation part: give --validation-split",
                           (unsigned long long)args->patience);
