@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A preparation as JSON, for model files: docs/model-file.md. Doubles are written with 17 digits, so they come back as they were.
+ * A preparation as JSON, for model files: docs/model-file.md. Jansson writes doubles with the digits that bring them back as they were.
  */
 #include <math.h>
 #include <stdio.h>
