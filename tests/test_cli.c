@@ -35,16 +35,20 @@ extern char **environ;
 
 static char folder[] = "/tmp/vklstm-test-XXXXXX";
 
+static void append_variable(const char *name, const char *option)
+{
+    char value[1024];
+    const char *old = getenv(name);
+    snprintf(value, sizeof value, "%s%s%s", old ? old : "", old ? ":" : "", option);
+    cr_assert_eq(setenv(name, value, 1), 0);
+}
+
 static void enter_folder(void)
 {
     cr_assert_not_null(mkdtemp(folder), "mkdtemp: %s", strerror(errno));
     cr_assert_eq(chdir(folder), 0);
-    /* AddressSanitizer ends a program that asks for too much memory, where malloc() would return NULL; the command's answer to
-     * that is what is tested here */
-    const char *options = getenv("ASAN_OPTIONS");
-    char more[1024];
-    snprintf(more, sizeof more, "%s%sallocator_may_return_null=1", options ? options : "", options ? ":" : "");
-    setenv("ASAN_OPTIONS", more, 1);
+    /* a leak is reported, but leaves the exit status alone: a driver's is not the command's */
+    append_variable("LSAN_OPTIONS", "exitcode=0");
 }
 
 /* Calls `visit` for each name in the folder; returns how many there are. */
@@ -429,7 +433,6 @@ Test(cli, bad_data_fails_with_one_sentence_and_leaves_old_files_alone)
         {"v\n1\n2\n1e999\n4\n5\n6\n7\n8\n", "--target v", "data.csv:4"},
         {"v\n1\n2\n3\n0\n5\n6\n7\n8\n", "--target v --log", "data.csv:5"},
         {"v\n1\n2\n3\n-4\n5\n6\n7\n8\n", "--target v --log", "-4"},
-        {"v\n1\n2\n3\n4\n5\n6\n7\n8\n", "--target v --layers lstm:1000000,dense:1", "vkl_"},
     };
     write_text("model", "old model");
     write_text("figure.svg", "old figure");
@@ -456,8 +459,8 @@ Test(cli, a_device_that_is_not_there_is_named)
     expect_failure("train $A --target passengers --quiet --output model --device vulkan:77", 1, "77");
     expect_failure("bench --device vulkan:nosuch", 1, "nosuch");
 #else
-    expect_failure("train $A --target passengers --quiet --output model --device vulkan", 1, "Vulkan");
-    expect_failure("bench --device vulkan:0", 1, "Vulkan");
+    expect_failure("train $A --target passengers --quiet --output model --device vulkan", 1, "'vulkan'");
+    expect_failure("bench --device vulkan:0", 1, "'vulkan:0'");
 #endif
     expect_text("model", "old model");
 }
@@ -578,9 +581,14 @@ Test(cli, a_table_that_does_not_fit_the_model_is_refused)
 
 Test(cli, memory_that_is_refused_is_told)
 {
+    /* AddressSanitizer would end the command where malloc() returns NULL, and writes a report even where it does not */
+    append_variable("ASAN_OPTIONS", "allocator_may_return_null=1:log_path=stderr");
+    write_text("model", "old model");
     /* 16 TB: more than a host gives, more than a device's limits */
     expect_failure("bench --hidden 1000000 --device $D", 1, "bytes");
     expect_failure("bench --seq 4294967295 --batch 4294967295 --hidden 4294967295 --device $D", 1, "bench: an array of");
+    expect_failure("train $A --target passengers $Q --layers lstm:1000000,dense:1 --output model", 1, "4000013000004 parameters");
+    expect_text("model", "old model");
 }
 
 Test(cli, a_loss_that_is_not_finite_ends_training_and_leaves_the_old_model)
