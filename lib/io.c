@@ -275,8 +275,8 @@ VklStatus vkl_model_save(VklModel *model, const VklPrep *prep, const char *path)
     if (!replace_file(resolved ? resolved : path, data, size)) {
         char reason[VKL_ERRNO_SIZE];
         int number = errno;
-        status = vkl_fail(context, error, VKL_ERROR_IO, "%s: cannot be written: %s", path,
-                          number == EINVAL ? "it is not a regular file" : vkl_errno_text(number, reason));
+        status = vkl_fail(context, error, number == ENOMEM ? VKL_ERROR_HOST_MEMORY : VKL_ERROR_IO, "%s: cannot be written: %s",
+                          path, number == EINVAL ? "it is not a regular file" : vkl_errno_text(number, reason));
     }
     free(resolved);
     free(data);

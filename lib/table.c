@@ -112,10 +112,16 @@ const char *vkl_table_name(const VklTable *table)
 
 const char *vkl_table_place(const VklTable *table, uint64_t row, char place[VKL_PLACE_SIZE])
 {
-    if (table->path)
-        snprintf(place, VKL_PLACE_SIZE, "%s:%llu", table->path, (unsigned long long)table->lines[row]);
-    else
+    if (!table->path) {
         snprintf(place, VKL_PLACE_SIZE, "row %llu", (unsigned long long)row);
+        return place;
+    }
+    /* of a path that is too long the end says more than the beginning, and the line most of all */
+    const size_t room = VKL_PLACE_SIZE - 32;
+    size_t length = strlen(table->path), cut = length > room ? length - room : 0;
+    while (cut && ((unsigned char)table->path[cut] & 0xC0) == 0x80)
+        cut++;
+    snprintf(place, VKL_PLACE_SIZE, "%s%s:%llu", cut ? "..." : "", table->path + cut, (unsigned long long)table->lines[row]);
     return place;
 }
 

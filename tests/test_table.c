@@ -210,6 +210,19 @@ Test(table, lists_no_more_columns_than_fit)
     vkl_context_destroy(context);
 }
 
+/* Of a path that is too long for a sentence the end and the line are kept. */
+Test(table, names_the_line_after_a_long_path)
+{
+    uint64_t line = 1234567890;
+    char path[600], place[VKL_PLACE_SIZE];
+    memset(path, 'x', sizeof(path));
+    strcpy(path + sizeof(path) - 10, "/data.csv");
+    VklTable table = {.path = path, .rows = 1, .lines = &line};
+    vkl_table_place(&table, 0, place);
+    cr_assert_eq(strncmp(place, "...xxx", 6), 0);
+    cr_assert_str_eq(place + strlen(place) - 20, "/data.csv:1234567890");
+}
+
 Test(table, labels_rows_by_the_text_of_the_first_column)
 {
     VklContext *context = test_context();
