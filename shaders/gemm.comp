@@ -29,7 +29,7 @@ shared float b_tile[DEPTH * TILE];
 
 float a_at(uint row, uint k)
 {
-    if (row >= args.m || k >= args.k)
+    if (row >= args.m)
         return 0.0;
     if (form != VKL_GEMM_TN)
         return a[args.off0 + row * args.lda + k];
@@ -38,9 +38,23 @@ float a_at(uint row, uint k)
 
 float b_at(uint k, uint column)
 {
-    if (column >= args.n || k >= args.k)
+    if (column >= args.n)
         return 0.0;
     return form == VKL_GEMM_NT ? b[args.off1 + column * args.ldb + k] : b[args.off1 + k * args.ldb + column];
+}
+
+/* Fills element `at` of both tiles, walking along what lies side by side in memory. depth is DEPTH, but at the end of k. */
+void tiles_fill(uint at, uint row0, uint column0, uint k0, uint depth)
+{
+    uint across = at % TILE, along = at / TILE, k = at % depth, other = at / depth;
+    if (form == VKL_GEMM_TN)
+        a_tile[along * TILE + across] = a_at(row0 + across, k0 + along);
+    else
+        a_tile[k * TILE + other] = a_at(row0 + other, k0 + k);
+    if (form == VKL_GEMM_NT)
+        b_tile[k * TILE + other] = b_at(k0 + k, column0 + other);
+    else
+        b_tile[along * TILE + across] = b_at(k0 + along, column0 + across);
 }
 
 void main()
@@ -59,24 +73,18 @@ void main()
             sum[i][j] = 0.0;
 
     for (uint k0 = 0u; k0 < args.k; k0 += DEPTH) {
-        [[unroll]] for (uint i = 0u; i < DEPTH * TILE / INVOCATIONS; i++) {
-            uint at = i * INVOCATIONS + local;
-            /* Walk along what lies side by side in memory. */
-            uint across = at % TILE, along = at / TILE, k = at % DEPTH, other = at / DEPTH;
-            if (form == VKL_GEMM_TN)
-                a_tile[at] = a_at(row0 + across, k0 + along);
-            else
-                a_tile[k * TILE + other] = a_at(row0 + other, k0 + k);
-            if (form == VKL_GEMM_NT)
-                b_tile[k * TILE + other] = b_at(k0 + k, column0 + other);
-            else
-                b_tile[at] = b_at(k0 + along, column0 + across);
+        uint depth = args.k - k0 < DEPTH ? args.k - k0 : DEPTH;
+        if (depth == DEPTH) {
+            [[unroll]] for (uint i = 0u; i < DEPTH * TILE / INVOCATIONS; i++)
+                tiles_fill(i * INVOCATIONS + local, row0, column0, k0, DEPTH);
+        } else {
+            for (uint at = local; at < depth * TILE; at += INVOCATIONS)
+                tiles_fill(at, row0, column0, k0, depth);
         }
         barrier();
 
-        uint depth = args.k - k0 < DEPTH ? args.k - k0 : DEPTH;
-        depth = inside ? depth : 0u;
-        for (uint k = 0u; k < depth; k++) {
+        uint turns = inside ? depth : 0u;
+        for (uint k = 0u; k < turns; k++) {
             float x[BLOCK], y[BLOCK];
             [[unroll]] for (uint i = 0u; i < BLOCK; i++) {
                 x[i] = a_tile[k * TILE + row + i * SIDE];
@@ -89,23 +97,28 @@ void main()
         barrier();
     }
 
+    if (!inside)
+        return;
+    uint at = args.off2 + (row0 + row) * args.ldc + column0 + column;
+    uint rows = args.m - row0 - row, columns = args.n - column0 - column;
+    if (args.accumulate != 0u)
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            [[unroll]] for (uint j = 0u; j < BLOCK; j++)
+                if (i * SIDE < rows && j * SIDE < columns)
+                    sum[i][j] += c[at + i * SIDE * args.ldc + j * SIDE];
     [[unroll]] for (uint j = 0u; j < BLOCK; j++) {
-        uint n = column0 + column + j * SIDE;
-        if (n >= args.n)
-            continue;
         float bias_sum = 0.0;
-        for (uint r = 0u; r < args.bias_rows; r++)
-            bias_sum += bias[args.off3 + r * args.n + n];
-        [[unroll]] for (uint i = 0u; i < BLOCK; i++) {
-            uint m = row0 + row + i * SIDE;
-            if (m >= args.m)
-                continue;
-            uint at = args.off2 + m * args.ldc + n;
-            float value = sum[i][j];
-            if (args.accumulate != 0u)
-                value += c[at];
-            value += bias_sum;
-            c[at] = activate(args.activation, value);
-        }
+        for (uint r = 0u; r < args.bias_rows && j * SIDE < columns; r++)
+            bias_sum += bias[args.off3 + r * args.n + column0 + column + j * SIDE];
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            sum[i][j] += bias_sum;
     }
+    if (args.activation != ACTIVATION_NONE)
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            [[unroll]] for (uint j = 0u; j < BLOCK; j++)
+                sum[i][j] = activate(args.activation, sum[i][j]);
+    [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+        [[unroll]] for (uint j = 0u; j < BLOCK; j++)
+            if (i * SIDE < rows && j * SIDE < columns)
+                c[at + i * SIDE * args.ldc + j * SIDE] = sum[i][j];
 }

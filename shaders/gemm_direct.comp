@@ -6,6 +6,7 @@
 #include "interface.h"
 #include "activations.glsl"
 #include "linear.glsl"
+#include "when.glsl"
 
 /* GEMM for devices that are CPUs: there a barrier is a switch between coroutines and shared memory is memory like any other, so each
  * invocation computes a block of 4 x 4 of C by itself, in four numbers at a time where offsets and strides allow it. */
@@ -88,29 +89,25 @@ void main()
         [[unroll]] for (uint j = 0u; j < BLOCK; j++)
             bias_sum[j] += bias[args.off3 + r * args.n + column_at(column + j)];
     bool c_is_wide = ((args.off2 | args.ldc | args.n) & 3u) == 0u;
-    [[unroll]] for (uint i = 0u; i < BLOCK; i++) {
-        if (row + i >= args.m)
-            continue;
-        uint at = args.off2 + (row + i) * args.ldc + column;
-        if (c_is_wide) {
-            vec4 value = sum[i];
-            if (args.accumulate != 0u)
-                value += c_wide[at >> 2];
-            value += bias_sum;
-            if (args.activation != ACTIVATION_NONE)
-                [[unroll]] for (uint j = 0u; j < BLOCK; j++)
-                    value[j] = activate(args.activation, value[j]);
-            c_wide[at >> 2] = value;
-        } else {
-            [[unroll]] for (uint j = 0u; j < BLOCK; j++) {
-                if (column + j >= args.n)
-                    continue;
-                float value = sum[i][j];
-                if (args.accumulate != 0u)
-                    value += c[at + j];
-                value += bias_sum[j];
-                c[at + j] = activate(args.activation, value);
-            }
-        }
-    }
+    uint at = args.off2 + row * args.ldc + column;
+    WHEN(args.accumulate != 0u)
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            [[unroll]] for (uint j = 0u; j < BLOCK; j++)
+                if (row + i < args.m && column + j < args.n)
+                    sum[i][j] += c[at + i * args.ldc + j];
+    [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+        sum[i] += bias_sum;
+    WHEN(args.activation != ACTIVATION_NONE)
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            [[unroll]] for (uint j = 0u; j < BLOCK; j++)
+                sum[i][j] = activate(args.activation, sum[i][j]);
+    WHEN(c_is_wide)
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            if (row + i < args.m)
+                c_wide[(at + i * args.ldc) >> 2] = sum[i];
+    WHEN(!c_is_wide)
+        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+            [[unroll]] for (uint j = 0u; j < BLOCK; j++)
+                if (row + i < args.m && column + j < args.n)
+                    c[at + i * args.ldc + j] = sum[i][j];
 }

@@ -5,6 +5,7 @@
 #include "interface.h"
 #include "activations.glsl"
 #include "linear.glsl"
+#include "when.glsl"
 
 /* VklOptimizerKind of the public headers, where the formulas stand; the numbers are pinned there. */
 #define OPTIMIZER_SGD 0u
@@ -29,30 +30,52 @@ float state_float(uint at)
     return uintBitsToFloat(state[args.off3 + at]);
 }
 
-vec4 clipped_gradient(vec4 g)
+float clipped(float g)
 {
-    if (args.use_clip_norm != 0u)
-        g *= state_float(VKL_STATE_CLIP);
-    if (args.clip_value > 0.0)
-        for (uint i = 0u; i < 4u; i++) {
-            if (is_nan(g[i]))
-                continue;
-            if (g[i] > args.clip_value)
-                g[i] = args.clip_value;
-            if (g[i] < -args.clip_value)
-                g[i] = -args.clip_value;
-        }
+    if (args.clip_value > 0.0 && !is_nan(g)) {
+        if (g > args.clip_value)
+            g = args.clip_value;
+        if (g < -args.clip_value)
+            g = -args.clip_value;
+    }
     return g;
 }
 
-void update(inout vec4 p, vec4 g, inout vec4 m, inout vec4 v)
+void main()
 {
-    float lr = state_float(VKL_STATE_LR);
-    g = clipped_gradient(g);
+    uint index = linear_index() * 4u;
+    /* What is the same for all is loaded before the first branch: software devices then load it once for all lanes. */
+    bool first = state[args.off3 + VKL_STATE_STEP] == 1u;
+    float lr = state_float(VKL_STATE_LR), clip = state_float(VKL_STATE_CLIP);
+    float bias1 = state_float(VKL_STATE_BIAS1), bias2 = state_float(VKL_STATE_BIAS2);
+    if (index >= args.count)
+        return;
+
+    bool wide = ((args.off0 | args.off1 | args.off2 | args.count) & 3u) == 0u;
+    uint singles = wide ? 0u : args.count - index < 4u ? args.count - index : 4u;
+    uint p_at = args.off0 + index, g_at = args.off1 + index, m_at = args.off2 + 2u * index;
+    vec4 p = vec4(0.0), g = vec4(0.0), m = vec4(0.0), v = vec4(0.0);
+    WHEN(wide) {
+        p = params_wide[p_at / 4u];
+        g = grads_wide[g_at / 4u];
+        vec4 low = moments_wide[m_at / 4u], high = moments_wide[m_at / 4u + 1u];
+        m = vec4(low.xz, high.xz);
+        v = vec4(low.yw, high.yw);
+    }
+    for (uint i = 0u; i < singles; i++) {
+        p[i] = params[p_at + i];
+        g[i] = grads[g_at + i];
+        m[i] = moments[m_at + 2u * i];
+        v[i] = moments[m_at + 2u * i + 1u];
+    }
+
+    if (args.use_clip_norm != 0u)
+        g *= clip;
+    g = vec4(clipped(g.x), clipped(g.y), clipped(g.z), clipped(g.w));
     if (form == OPTIMIZER_SGD) {
         g += args.weight_decay * p;
         /* in the first step m is g, whatever the momentum */
-        m = args.momentum > 0.0 && state[args.off3 + VKL_STATE_STEP] > 1u ? args.momentum * m + g : g;
+        m = args.momentum > 0.0 && !first ? args.momentum * m + g : g;
         p -= lr * m;
     } else if (form == OPTIMIZER_RMSPROP) {
         g += args.weight_decay * p;
@@ -67,42 +90,17 @@ void update(inout vec4 p, vec4 g, inout vec4 m, inout vec4 v)
             g += args.weight_decay * p;
         m = args.beta1 * m + args.one_minus_beta1 * g;
         v = args.beta2 * v + args.one_minus_beta2 * (g * g);
-        float rate1 = lr / state_float(VKL_STATE_BIAS1), root2 = 1.0 / sqrt(state_float(VKL_STATE_BIAS2));
-        p -= rate1 * m / (sqrt(v) * root2 + args.epsilon);
+        p -= lr / bias1 * m / (sqrt(v) * (1.0 / sqrt(bias2)) + args.epsilon);
     }
-}
 
-void main()
-{
-    uint index = linear_index() * 4u;
-    if (index >= args.count)
-        return;
-    vec4 p, g, m, v;
-    if (((args.off0 | args.off1 | args.off2 | args.count) & 3u) == 0u) {
-        uint at_p = (args.off0 + index) >> 2, at_m = (args.off2 + 2u * index) >> 2;
-        p = params_wide[at_p];
-        g = grads_wide[(args.off1 + index) >> 2];
-        vec4 low = moments_wide[at_m], high = moments_wide[at_m + 1u];
-        m = vec4(low.xz, high.xz);
-        v = vec4(low.yw, high.yw);
-        update(p, g, m, v);
-        params_wide[at_p] = p;
-        moments_wide[at_m] = vec4(m.x, v.x, m.y, v.y);
-        moments_wide[at_m + 1u] = vec4(m.z, v.z, m.w, v.w);
-        return;
+    WHEN(wide) {
+        params_wide[p_at / 4u] = p;
+        moments_wide[m_at / 4u] = vec4(m.x, v.x, m.y, v.y);
+        moments_wide[m_at / 4u + 1u] = vec4(m.z, v.z, m.w, v.w);
     }
-    uint count = args.count - index < 4u ? args.count - index : 4u;
-    p = g = m = v = vec4(0.0);
-    for (uint i = 0u; i < count; i++) {
-        p[i] = params[args.off0 + index + i];
-        g[i] = grads[args.off1 + index + i];
-        m[i] = moments[args.off2 + 2u * (index + i)];
-        v[i] = moments[args.off2 + 2u * (index + i) + 1u];
-    }
-    update(p, g, m, v);
-    for (uint i = 0u; i < count; i++) {
-        params[args.off0 + index + i] = p[i];
-        moments[args.off2 + 2u * (index + i)] = m[i];
-        moments[args.off2 + 2u * (index + i) + 1u] = v[i];
+    for (uint i = 0u; i < singles; i++) {
+        params[p_at + i] = p[i];
+        moments[m_at + 2u * i] = m[i];
+        moments[m_at + 2u * i + 1u] = v[i];
     }
 }

@@ -29,30 +29,37 @@ typedef struct Rig {
     VklStream *stream;
     VklCaps caps;
     VklPlan plan;
+    bool aligned; /* arrays begin at multiples of 16 bytes, which lets kernels take four numbers at a time */
     Slot slots[VKL_SLOT_COUNT];
 } Rig;
 
 /* Elements of guard before and after an array. W_hh must keep its alignment; others must not need any. */
-static uint64_t pad(VklSlot slot)
+static uint64_t pad(const Rig *rig, VklSlot slot)
 {
-    return slot == VKL_SLOT_PARAMS ? 8 : 7;
+    return rig->aligned || slot == VKL_SLOT_PARAMS ? 8 : 7;
 }
 
 /* Bytes before the slice. */
-static uint64_t slice_offset(VklSlot slot)
+static uint64_t slice_offset(const Rig *rig, VklSlot slot)
 {
     bool packed = slot == VKL_SLOT_PARAMS || slot == VKL_SLOT_GRADS || slot == VKL_SLOT_RESERVE || slot == VKL_SLOT_WORKSPACE;
-    return packed ? 48 : 20;
+    return rig->aligned || packed ? 48 : 20;
 }
 
-static uint64_t slot_elements(VklSlot slot, uint64_t count)
+static uint64_t slot_elements(const Rig *rig, VklSlot slot, uint64_t count)
 {
-    return slice_offset(slot) / 4 + pad(slot) + count + pad(slot);
+    return slice_offset(rig, slot) / 4 + pad(rig, slot) + count + pad(rig, slot);
 }
 
-static float *slot_data(VklSlot slot, float *elements)
+/* The array itself, in the elements of a slot. */
+static float *array_of(const Rig *rig, VklSlot slot, float *elements)
 {
-    return elements + slice_offset(slot) / 4 + pad(slot);
+    return elements + slice_offset(rig, slot) / 4 + pad(rig, slot);
+}
+
+static float *rig_initial(const Rig *rig, VklSlot slot)
+{
+    return array_of(rig, slot, rig->slots[slot].initial);
 }
 
 static void rig_begin_on(Rig *rig, VklContext *context, VklDevice *device)
@@ -104,7 +111,7 @@ static void rig_narrow(Rig *rig, uint64_t window, uint32_t workgroups)
 static float *rig_slot(Rig *rig, VklSlot id, uint64_t count, float scale)
 {
     Slot *slot = &rig->slots[id];
-    uint64_t elements = slot_elements(id, count);
+    uint64_t elements = slot_elements(rig, id, count);
     slot->count = count;
     slot->initial = malloc(elements * sizeof(float));
     slot->result = malloc(elements * sizeof(float));
@@ -114,19 +121,19 @@ static float *rig_slot(Rig *rig, VklSlot id, uint64_t count, float scale)
         uint32_t bits = GUARD_BITS;
         memcpy(&slot->initial[i], &bits, sizeof(bits));
     }
-    test_random(slot_data(id, slot->initial), count, 17u + (uint32_t)id, scale);
+    test_random(array_of(rig, id, slot->initial), count, 17u + (uint32_t)id, scale);
     TEST_OK(rig->context, vkl_buffer_create(rig->device, VKL_BUFFER_DEVICE, elements * sizeof(float), &slot->buffer));
-    return slot_data(id, slot->initial);
+    return array_of(rig, id, slot->initial);
 }
 
-static VklArray rig_array(VklSlot slot, uint64_t at)
+static VklArray rig_array(const Rig *rig, VklSlot slot, uint64_t at)
 {
-    return vkl_array(slot, pad(slot) + at);
+    return vkl_array(slot, pad(rig, slot) + at);
 }
 
 static const float *rig_result(Rig *rig, VklSlot slot)
 {
-    return slot_data(slot, rig->slots[slot].result);
+    return array_of(rig, slot, rig->slots[slot].result);
 }
 
 static void run_once(Rig *rig, VklExec *exec, int times, bool second)
@@ -153,7 +160,7 @@ static void rig_run(Rig *rig, int times)
     bool written[VKL_SLOT_COUNT] = {0};
     VklExec *exec = NULL;
     for (int id = 0; id < VKL_SLOT_COUNT; id++)
-        slices[id] = vkl_slice(rig->slots[id].buffer, rig->slots[id].buffer ? slice_offset((VklSlot)id) : 0);
+        slices[id] = vkl_slice(rig->slots[id].buffer, rig->slots[id].buffer ? slice_offset(rig, (VklSlot)id) : 0);
     for (size_t i = 0; i < rig->plan.count; i++)
         for (int b = 0; b < rig->plan.ops[i].bindings; b++)
             if (rig->plan.ops[i].bind[b].access & VKL_WRITE)
@@ -167,8 +174,8 @@ static void rig_run(Rig *rig, int times)
         Slot *slot = &rig->slots[id];
         if (!slot->buffer)
             continue;
-        uint64_t elements = slot_elements((VklSlot)id, slot->count);
-        uint64_t begin = elements - slot->count - pad((VklSlot)id), end = begin + slot->count;
+        uint64_t elements = slot_elements(rig, (VklSlot)id, slot->count);
+        uint64_t begin = elements - slot->count - pad(rig, (VklSlot)id), end = begin + slot->count;
         cr_assert(!memcmp(slot->result, slot->again, elements * sizeof(float)), "%s: other bits in the second run",
                   vkl_slot_name[id]);
         for (uint64_t i = 0; i < elements; i++) {
@@ -224,6 +231,7 @@ typedef struct GemmCase {
     uint32_t bias_rows, ones;
     VklActivation activation;
     uint64_t gap; /* leading dimensions exceed rows by so much */
+    VklSlot nan;  /* whose element 33 is NaN; PARAMS, which is not used here: none */
 } GemmCase;
 
 static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
@@ -235,14 +243,14 @@ static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
         .m = t->m,
         .n = t->n,
         .k = t->k,
-        .a = rig_array(VKL_SLOT_X, 0),
-        .b = rig_array(VKL_SLOT_GY, 0),
-        .c = rig_array(VKL_SLOT_Y, 0),
+        .a = rig_array(rig, VKL_SLOT_X, 0),
+        .b = rig_array(rig, VKL_SLOT_GY, 0),
+        .c = rig_array(rig, VKL_SLOT_Y, 0),
         .lda = a_columns + t->gap,
         .ldb = b_columns + t->gap,
         .ldc = t->n + t->gap,
         .accumulate = t->accumulate,
-        .bias = rig_array(VKL_SLOT_H0, 0),
+        .bias = rig_array(rig, VKL_SLOT_H0, 0),
         .bias_rows = t->bias_rows,
         .ones = t->ones,
         .activation = t->activation,
@@ -256,10 +264,10 @@ static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
 /* C as it must be, the gaps between its rows included. */
 static double *gemm_want(Rig *rig, const VklGemm *g)
 {
-    const float *a = slot_data(VKL_SLOT_X, rig->slots[VKL_SLOT_X].initial);
-    const float *b = slot_data(VKL_SLOT_GY, rig->slots[VKL_SLOT_GY].initial);
-    const float *c = slot_data(VKL_SLOT_Y, rig->slots[VKL_SLOT_Y].initial);
-    const float *bias = slot_data(VKL_SLOT_H0, rig->slots[VKL_SLOT_H0].initial);
+    const float *a = rig_initial(rig, VKL_SLOT_X);
+    const float *b = rig_initial(rig, VKL_SLOT_GY);
+    const float *c = rig_initial(rig, VKL_SLOT_Y);
+    const float *bias = rig_initial(rig, VKL_SLOT_H0);
     double *want = doubles(g->m * g->ldc);
     for (uint64_t i = 0; i < g->m * g->ldc; i++)
         want[i] = c[i];
@@ -277,24 +285,32 @@ static double *gemm_want(Rig *rig, const VklGemm *g)
     return want;
 }
 
+/* On GEMM and on GEMM_DIRECT, whichever the device would take, with aligned and with odd offsets. */
 static void gemm_check(Rig *rig, const GemmCase *t, const char *what)
 {
-    VklGemm gemm;
-    gemm_slots(rig, t, &gemm);
-    vkl_plan_gemm(&rig->plan, &gemm);
-    rig_run(rig, 1);
-    double *want = gemm_want(rig, &gemm);
-    char name[128];
-    snprintf(name, sizeof(name), "%s: form %u, %llu x %llu x %llu", what, t->form, (unsigned long long)t->m,
-             (unsigned long long)t->n, (unsigned long long)t->k);
-    test_compare(name, rig_result(rig, VKL_SLOT_Y), want, t->m * gemm.ldc, sum_tolerance(t->k));
-    free(want);
-    rig_clear(rig);
+    for (int way = 0; way < 4; way++) {
+        VklGemm gemm;
+        rig->caps.gemm_direct = way & 1;
+        rig->aligned = way & 2;
+        gemm_slots(rig, t, &gemm);
+        if (t->nan)
+            rig_initial(rig, t->nan)[33] = NAN;
+        vkl_plan_gemm(&rig->plan, &gemm);
+        rig_run(rig, 1);
+        double *want = gemm_want(rig, &gemm);
+        char name[128];
+        snprintf(name, sizeof(name), "%s: form %u, %llu x %llu x %llu, direct %d, aligned %d", what, t->form,
+                 (unsigned long long)t->m, (unsigned long long)t->n, (unsigned long long)t->k, way & 1, way >> 1);
+        test_compare(name, rig_result(rig, VKL_SLOT_Y), want, t->m * gemm.ldc, sum_tolerance(t->k));
+        free(want);
+        rig_clear(rig);
+    }
+    rig->aligned = false;
 }
 
 static const uint64_t gemm_sizes[][3] = {
-    {1, 1, 1},   {1, 200, 1},  {1, 3, 17},   {3, 17, 65},  {17, 3, 257}, {65, 65, 17},
-    {257, 1, 3}, {1, 257, 65}, {33, 31, 16}, {32, 32, 32}, {64, 96, 48}, {130, 67, 33},
+    {1, 1, 1},    {1, 200, 1},  {1, 3, 17},   {3, 17, 65},  {17, 3, 257}, {65, 65, 17},  {257, 1, 3},
+    {1, 257, 65}, {33, 31, 16}, {32, 32, 32}, {64, 96, 48}, {20, 36, 44}, {130, 67, 33},
 };
 
 Test(kernels, gemm_multiplies_in_every_form_at_sizes_that_miss_the_tiles)
@@ -373,23 +389,21 @@ Test(kernels, gemm_is_split_where_a_binding_does_not_reach)
 
 Test(kernels, gemm_lets_nan_through_and_keeps_it_in_its_row_and_column)
 {
+    static const VklSlot slots[] = {VKL_SLOT_X, VKL_SLOT_GY, VKL_SLOT_H0};
     Rig rig;
     rig_begin(&rig);
     for (uint32_t form = VKL_GEMM_NN; form <= VKL_GEMM_TN; form++)
         for (int activation = VKL_ACTIVATION_NONE; activation <= VKL_ACTIVATION_RELU; activation++)
-            for (int where = 0; where < 3; where++) {
-                GemmCase t = {.form = form, .m = 35, .n = 40, .k = 18, .bias_rows = 2, .activation = (VklActivation)activation};
-                static const VklSlot slots[] = {VKL_SLOT_X, VKL_SLOT_GY, VKL_SLOT_H0};
-                VklGemm gemm;
-                gemm_slots(&rig, &t, &gemm);
-                slot_data(slots[where], rig.slots[slots[where]].initial)[33] = NAN;
-                vkl_plan_gemm(&rig.plan, &gemm);
-                rig_run(&rig, 1);
-                double *want = gemm_want(&rig, &gemm);
-                test_compare("NaN", rig_result(&rig, VKL_SLOT_Y), want, t.m * t.n, sum_tolerance(t.k));
-                free(want);
-                rig_clear(&rig);
-            }
+            for (size_t s = 0; s < COUNT(slots); s++)
+                gemm_check(&rig,
+                           &(GemmCase){.form = form,
+                                       .m = 35,
+                                       .n = 40,
+                                       .k = 18,
+                                       .bias_rows = 2,
+                                       .activation = (VklActivation)activation,
+                                       .nan = slots[s]},
+                           "NaN");
     rig_end(&rig);
 }
 
@@ -416,9 +430,9 @@ Test(kernels, activations_are_accurate_everywhere_and_saturate)
                                             .m = count,
                                             .n = 1,
                                             .k = 1,
-                                            .a = rig_array(VKL_SLOT_X, 0),
-                                            .b = rig_array(VKL_SLOT_GY, 0),
-                                            .c = rig_array(VKL_SLOT_Y, 0),
+                                            .a = rig_array(&rig, VKL_SLOT_X, 0),
+                                            .b = rig_array(&rig, VKL_SLOT_GY, 0),
+                                            .c = rig_array(&rig, VKL_SLOT_Y, 0),
                                             .lda = 1,
                                             .ldb = 1,
                                             .ldc = 1,
@@ -467,19 +481,19 @@ static void forward_check(Rig *rig, const StepCase *t, const char *what)
     uint64_t c_next = t->in_place ? 0 : n;
     vkl_plan_lstm_forward(&rig->plan, &(VklCellForward){.rows = t->rows,
                                                         .units = units,
-                                                        .gates = rig_array(VKL_SLOT_RESERVE, 0),
-                                                        .w_hh = rig_array(VKL_SLOT_PARAMS, 0),
-                                                        .h_prev = rig_array(VKL_SLOT_Y, 0),
-                                                        .h_next = rig_array(VKL_SLOT_Y, n),
-                                                        .c_prev = rig_array(VKL_SLOT_WORKSPACE, 0),
-                                                        .c_next = rig_array(VKL_SLOT_WORKSPACE, c_next),
+                                                        .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
+                                                        .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
+                                                        .h_prev = rig_array(rig, VKL_SLOT_Y, 0),
+                                                        .h_next = rig_array(rig, VKL_SLOT_Y, n),
+                                                        .c_prev = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
+                                                        .c_next = rig_array(rig, VKL_SLOT_WORKSPACE, c_next),
                                                         .keep = t->keep});
     rig_run(rig, 1);
 
-    const float *gates = slot_data(VKL_SLOT_RESERVE, rig->slots[VKL_SLOT_RESERVE].initial);
-    const float *w = slot_data(VKL_SLOT_PARAMS, rig->slots[VKL_SLOT_PARAMS].initial);
-    const float *h = slot_data(VKL_SLOT_Y, rig->slots[VKL_SLOT_Y].initial);
-    const float *c = slot_data(VKL_SLOT_WORKSPACE, rig->slots[VKL_SLOT_WORKSPACE].initial);
+    const float *gates = rig_initial(rig, VKL_SLOT_RESERVE);
+    const float *w = rig_initial(rig, VKL_SLOT_PARAMS);
+    const float *h = rig_initial(rig, VKL_SLOT_Y);
+    const float *c = rig_initial(rig, VKL_SLOT_WORKSPACE);
     double *want_gates = doubles(4 * n), *want_h = doubles(n), *want_c = doubles(n);
     for (uint64_t row = 0; row < t->rows; row++)
         for (uint64_t unit = 0; unit < units; unit++) {
@@ -551,7 +565,7 @@ Test(kernels, lstm_forward_saturates_at_extreme_gates)
     Rig rig;
     rig_begin(&rig);
     forward_slots(&rig, &t);
-    float *gates = slot_data(VKL_SLOT_RESERVE, rig.slots[VKL_SLOT_RESERVE].initial);
+    float *gates = rig_initial(&rig, VKL_SLOT_RESERVE);
     for (uint64_t i = 0; i < 4 * t.rows * t.units; i++)
         gates[i] = awkward[i * 7 % COUNT(awkward)];
     forward_check(&rig, &t, "extremes");
@@ -567,7 +581,7 @@ Test(kernels, lstm_forward_lets_nan_through_where_it_belongs)
     for (size_t i = 0; i < COUNT(slots); i++)
         for (uint64_t element = 41; element < 45; element++) { /* each gate, or four units */
             forward_slots(&rig, &t);
-            slot_data(slots[i], rig.slots[slots[i]].initial)[element] = NAN;
+            rig_initial(&rig, slots[i])[element] = NAN;
             forward_check(&rig, &t, vkl_slot_name[slots[i]]);
         }
     rig_end(&rig);
@@ -596,21 +610,21 @@ static void backward_check(Rig *rig, const StepCase *t, const char *what)
     vkl_plan_lstm_backward(&rig->plan,
                            &(VklCellBackward){.rows = t->rows,
                                               .units = units,
-                                              .gates = rig_array(VKL_SLOT_RESERVE, 0),
-                                              .gates_next = t->next ? rig_array(VKL_SLOT_RESERVE, 4 * n) : VKL_NO_ARRAY,
-                                              .w_hh = rig_array(VKL_SLOT_PARAMS, 0),
-                                              .dy = t->dy ? rig_array(VKL_SLOT_GY, 0) : VKL_NO_ARRAY,
-                                              .dh = rig_array(VKL_SLOT_DX, 0),
-                                              .c = rig_array(VKL_SLOT_WORKSPACE, 0),
-                                              .c_prev = rig_array(VKL_SLOT_WORKSPACE, n),
-                                              .dc_in = t->dc ? rig_array(VKL_SLOT_WORKSPACE, 2 * n) : VKL_NO_ARRAY,
-                                              .dc_out = rig_array(VKL_SLOT_WORKSPACE, dc_out)});
+                                              .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
+                                              .gates_next = t->next ? rig_array(rig, VKL_SLOT_RESERVE, 4 * n) : VKL_NO_ARRAY,
+                                              .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
+                                              .dy = t->dy ? rig_array(rig, VKL_SLOT_GY, 0) : VKL_NO_ARRAY,
+                                              .dh = rig_array(rig, VKL_SLOT_DX, 0),
+                                              .c = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
+                                              .c_prev = rig_array(rig, VKL_SLOT_WORKSPACE, n),
+                                              .dc_in = t->dc ? rig_array(rig, VKL_SLOT_WORKSPACE, 2 * n) : VKL_NO_ARRAY,
+                                              .dc_out = rig_array(rig, VKL_SLOT_WORKSPACE, dc_out)});
     rig_run(rig, 1);
 
-    const float *gates = slot_data(VKL_SLOT_RESERVE, rig->slots[VKL_SLOT_RESERVE].initial);
-    const float *w = slot_data(VKL_SLOT_PARAMS, rig->slots[VKL_SLOT_PARAMS].initial);
-    const float *dy = slot_data(VKL_SLOT_GY, rig->slots[VKL_SLOT_GY].initial);
-    const float *c = slot_data(VKL_SLOT_WORKSPACE, rig->slots[VKL_SLOT_WORKSPACE].initial);
+    const float *gates = rig_initial(rig, VKL_SLOT_RESERVE);
+    const float *w = rig_initial(rig, VKL_SLOT_PARAMS);
+    const float *dy = rig_initial(rig, VKL_SLOT_GY);
+    const float *c = rig_initial(rig, VKL_SLOT_WORKSPACE);
     double *want_gates = doubles(4 * n), *want_dc = doubles(n);
     for (uint64_t row = 0; row < t->rows; row++)
         for (uint64_t unit = 0; unit < units; unit++) {
@@ -685,11 +699,11 @@ Test(kernels, lstm_backward_lets_nan_through_and_bears_extreme_states)
     rig_begin(&rig);
     for (size_t i = 0; i < COUNT(places); i++) {
         backward_slots(&rig, &t);
-        slot_data(places[i].slot, rig.slots[places[i].slot].initial)[places[i].element] = NAN;
+        rig_initial(&rig, places[i].slot)[places[i].element] = NAN;
         backward_check(&rig, &t, "NaN");
     }
     backward_slots(&rig, &t);
-    float *c = slot_data(VKL_SLOT_WORKSPACE, rig.slots[VKL_SLOT_WORKSPACE].initial);
+    float *c = rig_initial(&rig, VKL_SLOT_WORKSPACE);
     for (uint64_t i = 0; i < t.rows * t.units; i++)
         c[i] = awkward[i * 5 % COUNT(awkward)];
     backward_check(&rig, &t, "extremes");
@@ -709,8 +723,8 @@ static void copy_check(Rig *rig, const uint64_t counts[5])
         total += counts[i] + 3; /* what lies between the pieces must stay */
         rig_slot(rig, others[i], counts[i] + 1, 1);
         pieces[i] = (VklCopyPiece){.mode = modes[i],
-                                   .arena = rig_array(VKL_SLOT_WORKSPACE, at[i]),
-                                   .other = modes[i] == VKL_COPY_ZERO ? VKL_NO_ARRAY : rig_array(others[i], 0),
+                                   .arena = rig_array(rig, VKL_SLOT_WORKSPACE, at[i]),
+                                   .other = modes[i] == VKL_COPY_ZERO ? VKL_NO_ARRAY : rig_array(rig, others[i], 0),
                                    .count = counts[i]};
     }
     float *arena = rig_slot(rig, VKL_SLOT_WORKSPACE, total, 1);
@@ -718,7 +732,7 @@ static void copy_check(Rig *rig, const uint64_t counts[5])
     for (uint64_t i = 0; i < total; i++)
         want[i] = arena[i];
     for (int p = 0; p < 5; p++) {
-        float *other = slot_data(others[p], rig->slots[others[p]].initial);
+        float *other = rig_initial(rig, others[p]);
         if (counts[p] > 2)
             other[2] = NAN;
         for (uint64_t i = 0; i < counts[p]; i++)
@@ -806,16 +820,16 @@ Test(kernels, gather_takes_windows_by_index)
                                                 .rows = R,
                                                 .features = F,
                                                 .outputs = O,
-                                                .data = rig_array(VKL_SLOT_DATA, 0),
+                                                .data = rig_array(&rig, VKL_SLOT_DATA, 0),
                                                 .series_at = series_at,
                                                 .starts_at = starts_at,
                                                 .targets_at = targets_at,
                                                 .data_count = data_count,
-                                                .state = rig_array(VKL_SLOT_STATE, 0),
+                                                .state = rig_array(&rig, VKL_SLOT_STATE, 0),
                                                 .order_at = order_at,
                                                 .order_count = WINDOWS,
-                                                .x = rig_array(VKL_SLOT_X, 0),
-                                                .target = O ? rig_array(VKL_SLOT_TARGET, 0) : VKL_NO_ARRAY});
+                                                .x = rig_array(&rig, VKL_SLOT_X, 0),
+                                                .target = O ? rig_array(&rig, VKL_SLOT_TARGET, 0) : VKL_NO_ARRAY});
         rig_run(&rig, 1);
         const float *x = rig_result(&rig, VKL_SLOT_X), *target = rig_result(&rig, VKL_SLOT_TARGET);
         for (uint64_t row = 0; row < R; row++) {
@@ -871,10 +885,10 @@ static void loss_check(Rig *rig, VklLoss kind, uint64_t rows, uint64_t outputs, 
                                            .delta = delta,
                                            .rows = rows,
                                            .outputs = outputs,
-                                           .predicted = rig_array(VKL_SLOT_Y, 0),
-                                           .target = rig_array(VKL_SLOT_TARGET, 0),
-                                           .gradient = gradient ? rig_array(VKL_SLOT_GY, 0) : VKL_NO_ARRAY,
-                                           .out = rig_array(VKL_SLOT_STATE, 0),
+                                           .predicted = rig_array(rig, VKL_SLOT_Y, 0),
+                                           .target = rig_array(rig, VKL_SLOT_TARGET, 0),
+                                           .gradient = gradient ? rig_array(rig, VKL_SLOT_GY, 0) : VKL_NO_ARRAY,
+                                           .out = rig_array(rig, VKL_SLOT_STATE, 0),
                                            .out_count = out_count,
                                            .advance = advance,
                                            .optimizer = &optimizer});
@@ -990,6 +1004,7 @@ static void optimizer_step(const VklOptimizerDesc *d, int t, uint64_t count, dou
 
 static void optimizer_check(Rig *rig, const OptimizerCase *t, uint64_t count, int steps, int64_t nan_at)
 {
+    rig->aligned = count % 2 == 0;
     VklOptimizerDesc desc = vkl_optimizer_desc(t->kind);
     desc.learning_rate = 0.05;
     desc.momentum = t->momentum;
@@ -1009,11 +1024,11 @@ static void optimizer_check(Rig *rig, const OptimizerCase *t, uint64_t count, in
         grads[nan_at] = NAN;
     vkl_plan_optimize(&rig->plan, &(VklOptimize){.desc = &desc,
                                                  .count = count,
-                                                 .params = rig_array(VKL_SLOT_PARAMS, 0),
-                                                 .grads = rig_array(VKL_SLOT_GRADS, 0),
-                                                 .moments = rig_array(VKL_SLOT_MOMENTS, 0),
-                                                 .state = rig_array(VKL_SLOT_STATE, 0),
-                                                 .partial = rig_array(VKL_SLOT_WORKSPACE, 0),
+                                                 .params = rig_array(rig, VKL_SLOT_PARAMS, 0),
+                                                 .grads = rig_array(rig, VKL_SLOT_GRADS, 0),
+                                                 .moments = rig_array(rig, VKL_SLOT_MOMENTS, 0),
+                                                 .state = rig_array(rig, VKL_SLOT_STATE, 0),
+                                                 .partial = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
                                                  .advance = true});
     rig_run(rig, steps);
 
@@ -1038,7 +1053,7 @@ static void optimizer_check(Rig *rig, const OptimizerCase *t, uint64_t count, in
 
 Test(kernels, optimizers_follow_their_formulas_over_several_steps)
 {
-    static const uint64_t counts[] = {1, 3, 65, 257, 4097};
+    static const uint64_t counts[] = {1, 3, 68, 257, 4100, 4097};
     Rig rig;
     rig_begin(&rig);
     for (size_t c = 0; c < COUNT(optimizer_cases); c++)
@@ -1054,7 +1069,8 @@ Test(kernels, optimizers_work_through_windows_where_a_binding_does_not_reach)
     rig_narrow(&rig, 5000, 7);
     rig_clear(&rig);
     for (size_t c = 0; c < COUNT(optimizer_cases); c++)
-        optimizer_check(&rig, &optimizer_cases[c], 13001, 3, -1);
+        for (uint64_t count = 13000; count <= 13001; count++)
+            optimizer_check(&rig, &optimizer_cases[c], count, 3, -1);
     rig_end(&rig);
 }
 
@@ -1063,7 +1079,8 @@ Test(kernels, optimizers_keep_a_nan_gradient_visible)
     Rig rig;
     rig_begin(&rig);
     for (size_t c = 0; c < COUNT(optimizer_cases); c++)
-        optimizer_check(&rig, &optimizer_cases[c], 333, 2, 70);
+        for (uint64_t count = 332; count <= 333; count++)
+            optimizer_check(&rig, &optimizer_cases[c], count, 2, 70);
     rig_end(&rig);
 }
 
@@ -1082,11 +1099,11 @@ Test(kernels, norm_is_that_of_all_gradients)
         state[VKL_STATE_LR] = 0;
         vkl_plan_optimize(&rig.plan, &(VklOptimize){.desc = &desc,
                                                     .count = counts[i],
-                                                    .params = rig_array(VKL_SLOT_PARAMS, 0),
-                                                    .grads = rig_array(VKL_SLOT_GRADS, 0),
-                                                    .moments = rig_array(VKL_SLOT_MOMENTS, 0),
-                                                    .state = rig_array(VKL_SLOT_STATE, 0),
-                                                    .partial = rig_array(VKL_SLOT_WORKSPACE, 0)});
+                                                    .params = rig_array(&rig, VKL_SLOT_PARAMS, 0),
+                                                    .grads = rig_array(&rig, VKL_SLOT_GRADS, 0),
+                                                    .moments = rig_array(&rig, VKL_SLOT_MOMENTS, 0),
+                                                    .state = rig_array(&rig, VKL_SLOT_STATE, 0),
+                                                    .partial = rig_array(&rig, VKL_SLOT_WORKSPACE, 0)});
         rig_run(&rig, 1);
         double want[2] = {0};
         for (uint64_t j = 0; j < counts[i]; j++)
@@ -1122,8 +1139,8 @@ Test(kernels, activation_backward_is_the_derivative_by_the_value)
                 y[49] = NAN;
                 y[50] = 0;
             }
-            vkl_plan_activation_backward(&rig.plan, (VklActivation)activation, count, rig_array(VKL_SLOT_GY, 0),
-                                         rig_array(VKL_SLOT_Y, 0), rig_array(out, 0));
+            vkl_plan_activation_backward(&rig.plan, (VklActivation)activation, count, rig_array(&rig, VKL_SLOT_GY, 0),
+                                         rig_array(&rig, VKL_SLOT_Y, 0), rig_array(&rig, out, 0));
             rig_run(&rig, 1);
             double *want = doubles(count);
             for (uint64_t i = 0; i < count; i++) {
@@ -1176,40 +1193,40 @@ static void plan_everything(Rig *rig)
                                              .m = ROWS,
                                              .n = UNITS,
                                              .k = 123,
-                                             .a = rig_array(VKL_SLOT_X, 0),
-                                             .b = rig_array(VKL_SLOT_GY, 0),
-                                             .c = rig_array(VKL_SLOT_DX, form * n),
+                                             .a = rig_array(rig, VKL_SLOT_X, 0),
+                                             .b = rig_array(rig, VKL_SLOT_GY, 0),
+                                             .c = rig_array(rig, VKL_SLOT_DX, form * n),
                                              .lda = 129,
                                              .ldb = UNITS,
                                              .ldc = UNITS,
                                              .activation = VKL_ACTIVATION_TANH});
     vkl_plan_lstm_forward(&rig->plan, &(VklCellForward){.rows = ROWS,
                                                         .units = UNITS,
-                                                        .gates = rig_array(VKL_SLOT_RESERVE, 0),
-                                                        .w_hh = rig_array(VKL_SLOT_PARAMS, 0),
-                                                        .h_prev = rig_array(VKL_SLOT_Y, 0),
-                                                        .h_next = rig_array(VKL_SLOT_Y, n),
-                                                        .c_prev = rig_array(VKL_SLOT_WORKSPACE, 0),
-                                                        .c_next = rig_array(VKL_SLOT_WORKSPACE, n),
+                                                        .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
+                                                        .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
+                                                        .h_prev = rig_array(rig, VKL_SLOT_Y, 0),
+                                                        .h_next = rig_array(rig, VKL_SLOT_Y, n),
+                                                        .c_prev = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
+                                                        .c_next = rig_array(rig, VKL_SLOT_WORKSPACE, n),
                                                         .keep = true});
     vkl_plan_lstm_backward(&rig->plan, &(VklCellBackward){.rows = ROWS,
                                                           .units = UNITS,
-                                                          .gates = rig_array(VKL_SLOT_RESERVE, 0),
-                                                          .gates_next = rig_array(VKL_SLOT_RESERVE, 4 * n),
-                                                          .w_hh = rig_array(VKL_SLOT_PARAMS, 0),
-                                                          .dy = rig_array(VKL_SLOT_GY, 0),
-                                                          .dh = rig_array(VKL_SLOT_DX, 5 * n),
-                                                          .c = rig_array(VKL_SLOT_WORKSPACE, n),
-                                                          .c_prev = rig_array(VKL_SLOT_WORKSPACE, 0),
-                                                          .dc_in = rig_array(VKL_SLOT_WORKSPACE, 2 * n),
-                                                          .dc_out = rig_array(VKL_SLOT_WORKSPACE, 3 * n)});
+                                                          .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
+                                                          .gates_next = rig_array(rig, VKL_SLOT_RESERVE, 4 * n),
+                                                          .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
+                                                          .dy = rig_array(rig, VKL_SLOT_GY, 0),
+                                                          .dh = rig_array(rig, VKL_SLOT_DX, 5 * n),
+                                                          .c = rig_array(rig, VKL_SLOT_WORKSPACE, n),
+                                                          .c_prev = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
+                                                          .dc_in = rig_array(rig, VKL_SLOT_WORKSPACE, 2 * n),
+                                                          .dc_out = rig_array(rig, VKL_SLOT_WORKSPACE, 3 * n)});
     vkl_plan_optimize(&rig->plan, &(VklOptimize){.desc = &desc,
                                                  .count = COUNT,
-                                                 .params = rig_array(VKL_SLOT_PARAMS, 0),
-                                                 .grads = rig_array(VKL_SLOT_GRADS, 0),
-                                                 .moments = rig_array(VKL_SLOT_MOMENTS, 0),
-                                                 .state = rig_array(VKL_SLOT_STATE, 0),
-                                                 .partial = rig_array(VKL_SLOT_H0, 0),
+                                                 .params = rig_array(rig, VKL_SLOT_PARAMS, 0),
+                                                 .grads = rig_array(rig, VKL_SLOT_GRADS, 0),
+                                                 .moments = rig_array(rig, VKL_SLOT_MOMENTS, 0),
+                                                 .state = rig_array(rig, VKL_SLOT_STATE, 0),
+                                                 .partial = rig_array(rig, VKL_SLOT_H0, 0),
                                                  .advance = true});
 }
 
@@ -1243,8 +1260,9 @@ Test(kernels, cpu_gives_the_same_bits_with_any_number_of_threads)
         rig_run(&several, 2);
         cr_assert((several.context->pool != NULL) == (i < 3), "threads %u: threads of our own", descs[i].threads);
         for (int slot = 0; slot < VKL_SLOT_COUNT; slot++)
-            cr_assert(!one.slots[slot].count || !memcmp(one.slots[slot].result, several.slots[slot].result,
-                                                        slot_elements((VklSlot)slot, one.slots[slot].count) * sizeof(float)),
+            cr_assert(!one.slots[slot].count ||
+                          !memcmp(one.slots[slot].result, several.slots[slot].result,
+                                  slot_elements(&one, (VklSlot)slot, one.slots[slot].count) * sizeof(float)),
                       "%s differs with %u threads", vkl_slot_name[slot], descs[i].threads);
         rig_end(&several);
     }
