@@ -5,7 +5,7 @@
 #include "internal.h"
 
 const VklKernelInfo vkl_kernel_info[VKL_KERNEL_COUNT] = {
-#define X(name, shader, type, bindings) [VKL_KERNEL_##name] = {#shader, sizeof(struct type), bindings},
+#define X(name, shader, type, bindings, writable) [VKL_KERNEL_##name] = {#shader, sizeof(struct type), bindings, writable},
     VKL_KERNEL_LIST(X)
 #undef X
 };

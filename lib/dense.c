@@ -216,7 +216,7 @@ VklStatus vkl_dense_backward(VklDense *dense, VklStream *stream, const VklDenseB
         return vkl_fail(dense->device->context, &dense->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
                         args ? args->struct_size : 0, sizeof(*args));
     VklSlice slots[VKL_SLOT_COUNT] = {{0}};
-    VklDensePass pass = {.desc = &dense->desc, .rows = args->rows, .accumulate = args->accumulate};
+    VklDensePass pass = {.desc = &dense->desc, .rows = args->rows, .accumulate = args->accumulate, .padded = args->accumulate};
     pass.params = bind(slots, VKL_SLOT_PARAMS, args->params);
     pass.x = bind(slots, VKL_SLOT_X, args->x);
     pass.y = bind(slots, VKL_SLOT_Y, args->y);

@@ -36,6 +36,12 @@ VklStatus vkl_device_list(VklContext *context, uint32_t *count, VklDeviceInfo *i
 
 VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const VklDeviceInfo *info, VklDevice **device)
 {
+    uint64_t least = 4 * (uint64_t)info->limits.storage_alignment; /* a window, and two roundings of its base */
+    if (info->limits.storage_range < least)
+        return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED,
+                        "vkl_device_create: storage_range is %llu bytes; with an alignment of %u at least %llu are needed",
+                        (unsigned long long)info->limits.storage_range, info->limits.storage_alignment,
+                        (unsigned long long)least);
     VklDevice *made = calloc(1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*made));

@@ -10,22 +10,22 @@
 
 #include "../shaders/interface.h"
 
-/* X(enum suffix, shader name, argument struct, bindings) */
-#define VKL_KERNEL_LIST(X)                                  \
-    X(GEMM, gemm, VklGemmArgs, 4)                           \
-    X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4)             \
-    X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4)    \
-    X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4) \
-    X(COPY, copy, VklCopyArgs, 4)                           \
-    X(GATHER, gather, VklGatherArgs, 4)                     \
-    X(LOSS, loss, VklLossArgsGpu, 4)                        \
-    X(ADVANCE, advance, VklAdvanceArgs, 1)                  \
-    X(NORM, norm, VklNormArgs, 2)                           \
-    X(OPTIMIZER, optimizer, VklOptimizerArgs, 4)            \
-    X(ACTIVATION_BACKWARD, activation_backward, VklActivationArgs, 3)
+/* X(enum suffix, shader name, argument struct, bindings, which of them the shader may write, as bits) */
+#define VKL_KERNEL_LIST(X)                                       \
+    X(GEMM, gemm, VklGemmArgs, 4, 0x4)                           \
+    X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)             \
+    X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)    \
+    X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9) \
+    X(COPY, copy, VklCopyArgs, 4, 0xf)                           \
+    X(GATHER, gather, VklGatherArgs, 4, 0xc)                     \
+    X(LOSS, loss, VklLossArgsGpu, 4, 0xc)                        \
+    X(ADVANCE, advance, VklAdvanceArgs, 1, 0x1)                  \
+    X(NORM, norm, VklNormArgs, 2, 0x2)                           \
+    X(OPTIMIZER, optimizer, VklOptimizerArgs, 4, 0x5)            \
+    X(ACTIVATION_BACKWARD, activation_backward, VklActivationArgs, 3, 0x4)
 
 typedef enum VklKernel {
-#define X(name, shader, args, bindings) VKL_KERNEL_##name,
+#define X(name, shader, args, bindings, writable) VKL_KERNEL_##name,
     VKL_KERNEL_LIST(X)
 #undef X
         VKL_KERNEL_COUNT
@@ -33,7 +33,7 @@ typedef enum VklKernel {
 
 typedef union VklArgs {
     uint32_t offset[4];
-#define X(name, shader, type, bindings) struct type name;
+#define X(name, shader, type, bindings, writable) struct type name;
     VKL_KERNEL_LIST(X)
 #undef X
 } VklArgs;
@@ -44,6 +44,7 @@ typedef struct VklKernelInfo {
     const char *name;
     uint32_t args_size;
     uint32_t bindings;
+    uint32_t writable; /* bit for each binding that the shader does not declare readonly */
 } VklKernelInfo;
 
 extern const VklKernelInfo vkl_kernel_info[VKL_KERNEL_COUNT];

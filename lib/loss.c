@@ -23,9 +23,9 @@ VklStatus vkl_loss_record(VklStream *stream, const VklLossArgs *args)
     if (args->kind == VKL_LOSS_HUBER && !(args->delta > 0))
         return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: delta is %g; it must be above 0", call, args->delta);
     VklSlice slots[VKL_SLOT_COUNT] = {{0}};
-    slots[VKL_SLOT_Y] = args->predicted;
+    slots[VKL_SLOT_PREDICTED] = args->predicted;
     slots[VKL_SLOT_TARGET] = args->target;
-    slots[VKL_SLOT_GY] = args->gradient;
+    slots[VKL_SLOT_GRADIENT] = args->gradient;
     slots[VKL_SLOT_LOSS] = args->loss;
     VklPlan plan;
     vkl_plan_init(&plan, &stream->device->caps);
@@ -33,9 +33,9 @@ VklStatus vkl_loss_record(VklStream *stream, const VklLossArgs *args)
                                       .delta = args->delta,
                                       .rows = args->count,
                                       .outputs = 1,
-                                      .predicted = vkl_array(VKL_SLOT_Y, 0),
+                                      .predicted = vkl_array(VKL_SLOT_PREDICTED, 0),
                                       .target = vkl_array(VKL_SLOT_TARGET, 0),
-                                      .gradient = args->gradient.buffer ? vkl_array(VKL_SLOT_GY, 0) : VKL_NO_ARRAY,
+                                      .gradient = args->gradient.buffer ? vkl_array(VKL_SLOT_GRADIENT, 0) : VKL_NO_ARRAY,
                                       .out = vkl_array(VKL_SLOT_LOSS, 0),
                                       .out_count = 1});
     return vkl_exec_record_once(stream->device, stream, &plan, slots, call, &stream->error);

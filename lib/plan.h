@@ -50,7 +50,9 @@ typedef struct VklCaps {
     X(DX, "dx")               \
     X(DH0, "dh0")             \
     X(DC0, "dc0")             \
+    X(PREDICTED, "predicted") \
     X(TARGET, "target")       \
+    X(GRADIENT, "gradient")   \
     X(LOSS, "loss")           \
     X(MOMENTS, "moments")     \
     X(STATE, "state")         \

@@ -58,6 +58,10 @@ void vkl_plan_dense_backward(VklPlan *plan, const VklDensePass *pass)
                                        .lda = O,
                                        .ldb = O,
                                        .ldc = I});
+    uint64_t padding = vkl_dense_floats(pass->desc) - (I + 1) * O;
+    if (vkl_has(pass->dparams) && padding && !pass->padded) /* a norm over the flat buffer reads it */
+        vkl_plan_copy(
+            plan, &(VklCopyPiece){.mode = VKL_COPY_ZERO, .arena = vkl_array_at(pass->dparams, (I + 1) * O), .count = padding}, 1);
     if (vkl_has(pass->dparams))
         vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_TN,
                                        .m = I + 1,

@@ -14,6 +14,7 @@ typedef struct VklDensePass {
     VklArray gy, dx, dparams; /* backward; dx and dparams may be absent */
     VklArray workspace;       /* vkl_dense_scratch() floats */
     bool accumulate;
+    bool padded; /* the padding behind dparams is known to be zero, or added to */
 } VklDensePass;
 
 /* Floats of the packed parameters, padding included; of backward's scratch. The description must have been measured. */

@@ -103,7 +103,8 @@ static VklArray layer_backward(VklPlan *plan, const VklModelPlan *model, const V
                                                           .gy = gy,
                                                           .dx = dx,
                                                           .dparams = dparams,
-                                                          .workspace = scratch});
+                                                          .workspace = scratch,
+                                                          .padded = true});
         return dx;
     }
     VklRnnSizes sizes;

@@ -32,6 +32,9 @@ static VklStatus check_desc(VklDevice *device, const VklRnnDesc *desc)
                         "vkl_rnn_create: input_size is %llu, hidden_size %llu, layers %llu; each must be at least 1",
                         (unsigned long long)desc->input_size, (unsigned long long)desc->hidden_size,
                         (unsigned long long)desc->layers);
+    if (desc->layers > UINT32_MAX / 4) /* tensors are counted in 32 bits */
+        return vkl_fail(context, NULL, VKL_ERROR_LIMIT, "vkl_rnn_create: layers is %llu; at most %u are possible",
+                        (unsigned long long)desc->layers, UINT32_MAX / 4);
     if (!vkl_rnn_measure(desc, 0, 0, &sizes))
         return vkl_fail(context, NULL, VKL_ERROR_LIMIT,
                         "vkl_rnn_create: the parameters of input_size %llu, hidden_size %llu, layers %llu do not fit 63 bits",

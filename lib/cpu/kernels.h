@@ -12,7 +12,8 @@
  * size, by several threads at once: the order of every sum is that of the item alone. */
 typedef void (*VklCpuKernel)(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end);
 
-#define X(name, shader, args, bindings) void vkl_cpu_##shader(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end);
+#define X(name, shader, args, bindings, writable) \
+    void vkl_cpu_##shader(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end);
 VKL_KERNEL_LIST(X)
 #undef X
 

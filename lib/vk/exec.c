@@ -109,15 +109,6 @@ static VklStatus check_op(const VklExec *exec, const VklOp *op, VklError *error)
  * The bytes in question are not touched, yet neither a driver nor a validation layer can know that: where such windows meet, a
  * barrier is added. It is rare: arrays whose offsets are multiples of the device's alignment need none. */
 
-/* The bindings that the shaders declare writable, as bits. */
-static const uint8_t writable[VKL_KERNEL_COUNT] = {
-    [VKL_KERNEL_GEMM] = 0x4,          [VKL_KERNEL_LSTM_FORWARD] = 0xd,
-    [VKL_KERNEL_LSTM_BACKWARD] = 0x9, [VKL_KERNEL_COPY] = 0xf,
-    [VKL_KERNEL_GATHER] = 0xc,        [VKL_KERNEL_LOSS] = 0xc,
-    [VKL_KERNEL_ADVANCE] = 0x1,       [VKL_KERNEL_NORM] = 0x2,
-    [VKL_KERNEL_OPTIMIZER] = 0x5,     [VKL_KERNEL_ACTIVATION_BACKWARD] = 0x4,
-};
-
 /* What ops since the last barrier see. */
 typedef struct Touched {
     const Window *window;
@@ -178,7 +169,7 @@ static VklStatus set_barriers(const VklExec *exec, VklVkExec *vk, const Keys *ke
             mine[binding] = (Touched){
                 .window = &keys->keys[keys->of_op[i]].windows[binding],
                 .bind = &op->bind[binding],
-                .write = writable[op->kernel] >> binding & 1,
+                .write = vkl_kernel_info[op->kernel].writable >> binding & 1,
             };
             barrier = barrier || conflicts(&since, &mine[binding]);
         }
