@@ -22,8 +22,7 @@ static VkResult make(VklDevice *device, VklBufferUsage usage, uint64_t size, Vkl
         return result;
     VkMemoryRequirements requirements;
     vk->functions.vkGetBufferMemoryRequirements(vk->handle, made.handle, &requirements);
-    *call = "vkAllocateMemory";
-    result = vkl_vk_memory_allocate(device, &requirements, usage, &made.memory);
+    result = vkl_vk_memory_allocate(device, &requirements, usage, call, &made.memory);
     if (result)
         goto fail;
     *call = "vkBindBufferMemory";

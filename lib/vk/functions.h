@@ -82,6 +82,7 @@ typedef struct VklInstanceFunctions {
     X(vkInvalidateMappedMemoryRanges) \
     X(vkMapMemory)                    \
     X(vkQueueSubmit)                  \
+    X(vkQueueWaitIdle)                \
     X(vkResetFences)                  \
     X(vkUpdateDescriptorSets)         \
     X(vkWaitForFences)

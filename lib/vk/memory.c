@@ -81,8 +81,9 @@ static VkMemoryPropertyFlags type_flags(const VklVkHeap *heap, uint32_t type)
 
 /* ---- Blocks; heap->mutex is held ---- */
 
-static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool alone, VklVkBlock **block)
+static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool alone, const char **call, VklVkBlock **block)
 {
+    *call = "vkAllocateMemory";
     VklVkBlock *made = calloc(1, sizeof(*made));
     VklVkSegment *whole = calloc(1, sizeof(*whole));
     if (!made || !whole) {
@@ -99,6 +100,7 @@ static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool
     if (result)
         goto fail;
     if (type_flags(&vk->heap, type) & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) {
+        *call = "vkMapMemory";
         result = vk->functions.vkMapMemory(vk->handle, made->handle, 0, VK_WHOLE_SIZE, 0, &made->host);
         if (result)
             goto fail_memory;
@@ -195,14 +197,14 @@ static void join(VklVkSegment *segment)
 
 /* ---- Allocations ---- */
 
-static VkResult take_from_type(VklVkDevice *vk, uint32_t type, uint64_t size, uint64_t alignment, VklVkBlock **block,
-                               VklVkSegment **segment)
+static VkResult take_from_type(VklVkDevice *vk, uint32_t type, uint64_t size, uint64_t alignment, const char **call,
+                               VklVkBlock **block, VklVkSegment **segment)
 {
     VklVkHeap *heap = &vk->heap;
     uint64_t heap_size = heap->properties.memoryHeaps[heap->properties.memoryTypes[type].heapIndex].size;
     uint64_t largest = BLOCK_LARGEST < heap_size / 8 ? BLOCK_LARGEST : heap_size / 8;
     if (size > largest / 4) {
-        VkResult result = block_create(vk, type, size, true, block);
+        VkResult result = block_create(vk, type, size, true, call, block);
         return result ? result : block_take(*block, size, 1, segment);
     }
     for (VklVkBlock *at = heap->blocks[type]; at; at = at->next) {
@@ -217,14 +219,14 @@ static VkResult take_from_type(VklVkDevice *vk, uint32_t type, uint64_t size, ui
         wanted *= 2;
     wanted = wanted < largest ? wanted : largest;
     wanted = wanted < size ? round_up(size, heap->alignment) : wanted;
-    VkResult result = block_create(vk, type, wanted, false, block);
+    VkResult result = block_create(vk, type, wanted, false, call, block);
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY && wanted > size) /* where a block does not fit, what is needed may */
-        result = block_create(vk, type, size, true, block);
+        result = block_create(vk, type, size, true, call, block);
     return result ? result : block_take(*block, size, alignment, segment);
 }
 
 VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *requirements, VklBufferUsage usage,
-                                VklVkMemory *memory)
+                                const char **call, VklVkMemory *memory)
 {
     VklVkDevice *vk = vkl_vk(device);
     VklVkHeap *heap = &vk->heap;
@@ -233,11 +235,12 @@ VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *r
     uint32_t types[VK_MAX_MEMORY_TYPES];
     uint32_t count = rank_types(&heap->properties, requirements->memoryTypeBits, usage, types);
     VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY; /* also where no type will do */
+    *call = "vkAllocateMemory";
     VklVkBlock *block = NULL;
     VklVkSegment *segment = NULL;
     pthread_mutex_lock(&heap->mutex);
     for (uint32_t i = 0; i < count; i++) {
-        result = take_from_type(vk, types[i], size, alignment, &block, &segment);
+        result = take_from_type(vk, types[i], size, alignment, call, &block, &segment);
         if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY)
             break;
     }

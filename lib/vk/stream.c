@@ -76,6 +76,21 @@ static void *with_room(void *array, size_t count, size_t *capacity, size_t eleme
     return larger;
 }
 
+/* The library's own threads are kept apart even where a caller's callbacks would not. */
+static void queue_lock(VklVkDevice *device)
+{
+    pthread_mutex_lock(&device->queue_mutex);
+    if (device->lock_queue)
+        device->lock_queue(device->lock_user, device->queue_family, device->queue_index);
+}
+
+static void queue_unlock(VklVkDevice *device)
+{
+    if (device->unlock_queue)
+        device->unlock_queue(device->lock_user, device->queue_family, device->queue_index);
+    pthread_mutex_unlock(&device->queue_mutex);
+}
+
 /* ---- Staging ---- */
 
 static void chunk_destroy(VklDevice *device, VklVkChunk *chunk)
@@ -264,16 +279,11 @@ static VklStatus work_submit(VklStream *stream, VklVkWork *work, const VkCommand
         .commandBufferCount = count,
         .pCommandBuffers = commands,
     };
-    /* The library's own threads are kept apart even where a caller's callbacks would not. */
-    pthread_mutex_lock(&device->queue_mutex);
-    if (device->lock_queue)
-        device->lock_queue(device->lock_user, device->queue_family, device->queue_index);
+    queue_lock(device);
     VkResult result = device->functions.vkQueueSubmit(device->queue, 1, &info, work->fence);
     if (!result)
         work->serial = atomic_fetch_add(&device->submitted, 1) + 1;
-    if (device->unlock_queue)
-        device->unlock_queue(device->lock_user, device->queue_family, device->queue_index);
-    pthread_mutex_unlock(&device->queue_mutex);
+    queue_unlock(device);
     if (result) {
         work_release(stream, work);
         return fail(stream, result, "vkQueueSubmit", "the recorded work is dropped");
@@ -431,16 +441,27 @@ VklStatus vkl_vk_stream_wrap(VklStream *stream, VkCommandBuffer commands)
     return VKL_OK;
 }
 
+/* A lost device is done with its work; any other refusal to wait is answered by another way of waiting. */
+static void wait_before_destroying(VklVkDevice *device, VklVkStream *vk)
+{
+    VklVkWork *work = vk->first;
+    while (work && work->next)
+        work = work->next;
+    VkResult result = work ? device->functions.vkWaitForFences(device->handle, 1, &work->fence, VK_TRUE, UINT64_MAX) : VK_SUCCESS;
+    if (result && result != VK_ERROR_DEVICE_LOST) {
+        queue_lock(device);
+        device->functions.vkQueueWaitIdle(device->queue);
+        queue_unlock(device);
+    }
+}
+
 void vkl_vk_stream_destroy(VklStream *stream)
 {
     VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
-    /* Whatever the wait says, a device that is lost is done with its work. The caller's memory is not written any more. */
-    for (VklVkWork *work = vk->first; work; work = work->next)
-        if (!work->next)
-            device->functions.vkWaitForFences(device->handle, 1, &work->fence, VK_TRUE, UINT64_MAX);
+    wait_before_destroying(device, vk);
     while (vk->first)
-        work_done(stream, false);
+        work_done(stream, false); /* the caller's memory is not written any more */
     if (vk->current)
         work_release(stream, vk->current);
     while (vk->idle) {

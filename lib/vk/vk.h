@@ -58,8 +58,9 @@ typedef struct VklVkHeap {
     uint32_t block_count[VK_MAX_MEMORY_TYPES];
 } VklVkHeap;
 
+/* `call`: the name of the one that failed. */
 VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *requirements, VklBufferUsage usage,
-                                VklVkMemory *memory);
+                                const char **call, VklVkMemory *memory);
 void vkl_vk_memory_free(VklDevice *device, VklVkMemory *memory);
 /* Bytes of a mapped allocation, rounded to what the device wants; nothing is called where memory is coherent. */
 VkResult vkl_vk_memory_flush(VklDevice *device, const VklVkMemory *memory, uint64_t offset, uint64_t size);
