@@ -3,6 +3,8 @@
 #include "kernels.h"
 #include "product.h"
 
+#define COLUMNS 256 /* of C that are done at a time, at most */
+
 /* The sums of one row of C, columns `first` to `first + n`. */
 static void row_product(const VklOp *op, const float *a, const float *b, size_t row, size_t first, size_t n, float *sum)
 {
@@ -15,7 +17,8 @@ static void row_product(const VklOp *op, const float *a, const float *b, size_t 
         break;
     case VKL_GEMM_NT:
         for (size_t c = 0; c < n; c++)
-            sum[c] = dot_product(a + row * lda, b + (first + c) * ldb, k);
+            sum[c] = 0.0f;
+        dot_products(n, sum, a + row * lda, b + first * ldb, ldb, k);
         break;
     default:
         if (row < args->m - args->ones)
@@ -31,7 +34,14 @@ void vkl_cpu_gemm_direct(const VklOp *op, void *const ptr[4], uint64_t begin, ui
     vkl_cpu_gemm(op, ptr, begin, end);
 }
 
-/* Items are rows of C. Strips of columns are the outer loop: the strip of B then stays in the cache for all rows. */
+/* How many columns are done at a time: as many as leave what is read of B in the first level of the cache, whole strips. */
+static size_t columns_at_once(const struct VklGemmArgs *args)
+{
+    size_t fitting = 8192 / (args->k ? args->k : 1) / VKL_CPU_STRIP * VKL_CPU_STRIP;
+    return fitting < VKL_CPU_STRIP ? VKL_CPU_STRIP : fitting < COLUMNS ? fitting : COLUMNS;
+}
+
+/* Items are rows of C. Columns are the outer loop, so that their part of B is read once for all rows. */
 void vkl_cpu_gemm(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
 {
     const struct VklGemmArgs *args = &op->args.GEMM;
@@ -39,29 +49,33 @@ void vkl_cpu_gemm(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t 
     const float *b = (const float *)ptr[1] + args->off1;
     float *c = (float *)ptr[2] + args->off2;
     const float *bias = (const float *)ptr[3] + args->off3;
-    size_t columns = args->n, ldc = args->ldc;
+    size_t columns = args->n, ldc = args->ldc, step = columns_at_once(args);
 
-    for (size_t first = 0; first < columns; first += VKL_CPU_STRIP) {
-        size_t n = columns - first < VKL_CPU_STRIP ? columns - first : VKL_CPU_STRIP;
-        float bias_sum[VKL_CPU_STRIP] = {0};
-        for (size_t r = 0; r < args->bias_rows; r++)
-            for (size_t i = 0; i < n; i++)
+    for (size_t first = 0; first < columns; first += step) {
+        size_t n = columns - first < step ? columns - first : step;
+        float bias_sum[COLUMNS];
+        for (size_t i = 0; args->bias_rows && i < n; i++) {
+            bias_sum[i] = 0.0f;
+            for (size_t r = 0; r < args->bias_rows; r++)
                 bias_sum[i] += bias[r * columns + first + i];
+        }
 
         for (size_t row = begin; row < end; row++) {
-            float sum[VKL_CPU_STRIP];
+            float sum[COLUMNS];
             float *out = c + row * ldc + first;
-            row_product(op, a, b, row, first, n, sum);
-            if (args->accumulate)
+            if (args->accumulate) {
+                row_product(op, a, b, row, first, n, sum);
                 for (size_t i = 0; i < n; i++)
-                    sum[i] += out[i];
-            for (size_t i = 0; i < n; i++)
-                sum[i] += bias_sum[i];
+                    out[i] += sum[i];
+            } else {
+                row_product(op, a, b, row, first, n, out);
+            }
+            if (args->bias_rows)
+                for (size_t i = 0; i < n; i++)
+                    out[i] += bias_sum[i];
             if (args->activation != VKL_ACTIVATION_NONE)
                 for (size_t i = 0; i < n; i++)
-                    sum[i] = activate(args->activation, sum[i]);
-            for (size_t i = 0; i < n; i++)
-                out[i] = sum[i];
+                    out[i] = activate(args->activation, out[i]);
         }
     }
 }

@@ -131,9 +131,7 @@ void vkl_cpu_lstm_backward(const VklOp *op, void *const ptr[4], uint64_t begin, 
                 c_prev[u] = c[args->c_prev + at + u];
                 cell[u] = c[args->c_t + at + u];
             }
-            if (k > 0)
-                for (size_t u = 0; u < n; u++)
-                    dh[u] += dot_product(next, w + (first + u) * 4 * units, k);
+            dot_products(n, dh, next, w + first * 4 * units, 4 * units, k);
 
             gates_load(&gate, gates + args->gates_t + 4 * at, n);
             cell_backward(&gate, n, c_prev, cell, dh, dc);

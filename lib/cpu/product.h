@@ -40,37 +40,63 @@ static inline void block_product(size_t columns, float *sum, const float *a, siz
         strip_product(1, sum + c, a, step, b + c, ldb, k);
 }
 
-/* sum over j < k of a[j] b[j], k <= VKL_CPU_BLOCK. */
-static inline float block_dot(const float *a, const float *b, size_t k)
+/* sum[r] = sum over j < k of a[j] b[r * ldb + j], for four rows of b at a time: eight partial sums for each, then what is left. */
+static inline void dot_block4(float *sum, const float *a, const float *b, size_t ldb, size_t k)
 {
-    float s[32], rest = 0.0f;
+    float s[4][8], rest[4] = {0};
     size_t j = 0;
-    for (int c = 0; c < 32; c++)
-        s[c] = 0.0f;
-    for (; j + 32 <= k; j += 32)
-        for (int c = 0; c < 32; c++)
-            s[c] += a[j + (size_t)c] * b[j + (size_t)c];
-    for (; j + 8 <= k; j += 8)
+    for (int r = 0; r < 4; r++)
         for (int c = 0; c < 8; c++)
-            s[c] += a[j + (size_t)c] * b[j + (size_t)c];
+            s[r][c] = 0.0f;
+    for (; j + 8 <= k; j += 8)
+        for (size_t c = 0; c < 8; c++) {
+            float x = a[j + c];
+            s[0][c] += x * b[j + c];
+            s[1][c] += x * b[ldb + j + c];
+            s[2][c] += x * b[2 * ldb + j + c];
+            s[3][c] += x * b[3 * ldb + j + c];
+        }
     for (; j < k; j++)
-        rest += a[j] * b[j];
-    for (int c = 0; c < 16; c++)
-        s[c] += s[c + 16];
-    for (int c = 0; c < 8; c++)
-        s[c] += s[c + 8];
-    for (int c = 0; c < 4; c++)
-        s[c] += s[c + 4];
-    return ((s[0] + s[2]) + (s[1] + s[3])) + rest;
+        for (size_t r = 0; r < 4; r++)
+            rest[r] += a[j] * b[r * ldb + j];
+    for (int r = 0; r < 4; r++) {
+        for (int c = 0; c < 4; c++)
+            s[r][c] += s[r][c + 4];
+        sum[r] = ((s[r][0] + s[r][2]) + (s[r][1] + s[r][3])) + rest[r];
+    }
 }
 
-/* The same for any k. */
-static inline float dot_product(const float *a, const float *b, size_t k)
+/* The same for one row. */
+static inline void dot_block1(float *sum, const float *a, const float *b, size_t k)
 {
-    float total = 0.0f;
-    for (; k > VKL_CPU_BLOCK; k -= VKL_CPU_BLOCK, a += VKL_CPU_BLOCK, b += VKL_CPU_BLOCK)
-        total += block_dot(a, b, VKL_CPU_BLOCK);
-    return total + block_dot(a, b, k);
+    float s[8] = {0}, rest = 0.0f;
+    size_t j = 0;
+    for (; j + 8 <= k; j += 8)
+        for (size_t c = 0; c < 8; c++)
+            s[c] += a[j + c] * b[j + c];
+    for (; j < k; j++)
+        rest += a[j] * b[j];
+    for (int c = 0; c < 4; c++)
+        s[c] += s[c + 4];
+    *sum = ((s[0] + s[2]) + (s[1] + s[3])) + rest;
+}
+
+/* sum[r] += sum over j < k of a[j] b[r * ldb + j], for r < rows. */
+static inline void dot_products(size_t rows, float *sum, const float *a, const float *b, size_t ldb, size_t k)
+{
+    for (size_t begin = 0; begin < k; begin += VKL_CPU_BLOCK) {
+        size_t terms = k - begin < VKL_CPU_BLOCK ? k - begin : VKL_CPU_BLOCK, r = 0;
+        float part[4];
+        for (; r + 4 <= rows; r += 4) {
+            dot_block4(part, a + begin, b + r * ldb + begin, ldb, terms);
+            for (size_t i = 0; i < 4; i++)
+                sum[r + i] += part[i];
+        }
+        for (; r < rows; r++) {
+            dot_block1(part, a + begin, b + r * ldb + begin, terms);
+            sum[r] += part[0];
+        }
+    }
 }
 
 #endif
