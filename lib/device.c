@@ -155,6 +155,12 @@ VklStatus vkl_device_create(VklContext *context, const VklDeviceDesc *desc, VklD
                         "vkl_device_create: the selector '%.60s' is none of auto, cpu, vulkan, vulkan:INDEX, vulkan:NAME",
                         chosen.selector);
 
+#ifndef VKL_WITH_VULKAN
+    if (vulkan)
+        return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED,
+                        "no device matches '%.60s'; this build has no Vulkan backend; there is: cpu", chosen.selector);
+#endif
+
     uint32_t count = 0;
     VklStatus status = vkl_vk_device_list(context, &count, NULL);
     if (status)
