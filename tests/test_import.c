@@ -475,6 +475,7 @@ static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL spy_get_instance_proc_addr(VkIns
 
 static VklVulkanImport import_of(const App *app)
 {
+    static const char *const debug_utils[] = {VK_EXT_DEBUG_UTILS_EXTENSION_NAME};
     VklVulkanImport import = vkl_vulkan_import();
     import.get_instance_proc_addr = spy_get_instance_proc_addr;
     import.instance = app->instance;
@@ -484,6 +485,10 @@ static VklVulkanImport import_of(const App *app)
     import.queue = app->queue;
     import.queue_family = app->family;
     import.limits = test_limits();
+    if (app->messenger) { /* so that names and labels are there */
+        import.extensions = debug_utils;
+        import.extension_count = 1;
+    }
     return import;
 }
 
@@ -901,6 +906,7 @@ Test(import, wrong_arguments_are_refused)
     bad[6].lock_queue = lock;
     bad[7].queue_family = 99;
     bad[8].queue_index = 99;
+    bad[9].extensions = NULL;
     bad[9].extension_count = 1;
     bad[10].extensions = &extension;
     bad[10].extension_count = 1;

@@ -29,7 +29,8 @@ typedef struct VklVulkanImport {
     VkQueue queue;
     uint32_t queue_family; /* where `queue` comes from */
     uint32_t queue_index;
-    /* What was enabled when the device was made: a device cannot be asked. NULL and 0: nothing. Copied. */
+    /* What was enabled when the device was made: a device cannot be asked. NULL and 0: nothing. Copied. With
+     * VK_EXT_debug_utils, an extension of the instance, among the extensions and VklContextDesc.debug, our objects get names. */
     const VkPhysicalDeviceFeatures2 *features; /* with its pNext chain */
     const char *const *extensions;
     uint32_t extension_count;
@@ -54,7 +55,8 @@ VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanI
  * from all earlier compute, transfer and host writes in the same queue to its own reads and writes, and ends without one: before the caller's
  * commands read a result, the caller records a barrier from VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT and
  * VK_ACCESS_SHADER_WRITE_BIT (vkl_stream_copy and vkl_stream_fill: VK_PIPELINE_STAGE_TRANSFER_BIT,
- * VK_ACCESS_TRANSFER_WRITE_BIT). The stream must live until the GPU is done with the command buffer.
+ * VK_ACCESS_TRANSFER_WRITE_BIT). The stream, and the buffers used in it, must live until the GPU is done with the command buffer:
+ * the caller's submits are not seen.
  * Errors: VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (not a Vulkan device), VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, VklStream **stream);
 

@@ -4,7 +4,7 @@
 volk defines a variable for every Vulkan function, under the function's own name. In a static library they would take the place
 of the functions of a program that links libvulkan, or clash with a volk of the program's own. So each name gets a prefix.
 
-usage: rename_volk.py OUTPUT COMPILER [ARGUMENT...]
+usage: rename_volk.py OUTPUT DEPFILE COMPILER [ARGUMENT...]
 
 The compiler says which volk.h and volk.c it includes; the names are read from those files' text, whatever their version.
 """
@@ -23,7 +23,7 @@ def find_files(compiler):
 
 
 def main():
-    output, compiler = sys.argv[1], sys.argv[2:]
+    output, depfile, compiler = sys.argv[1], sys.argv[2], sys.argv[3:]
     paths = find_files(compiler)
     names = set()
     for path in paths:
@@ -35,6 +35,8 @@ def main():
         file.write('/* Made by rename_volk.py. */\n')
         for name in sorted(names):
             file.write('#define {} {}{}\n'.format(name, PREFIX, name))
+    with open(depfile, 'w', encoding='utf-8') as file:
+        file.write('{}: {}\n'.format(output, ' '.join(path.replace(' ', '\\ ') for path in paths)))
 
 
 main()
