@@ -142,6 +142,9 @@ typedef struct VklGemm {
     bool accumulate;
     VklArray bias; /* rows of n, packed */
     uint32_t bias_rows;
+    VklArray a_second; /* TN: [k][m - ones - m_first], for the rows of C from m_first on */
+    uint64_t m_first;  /* 0: there is no second A */
+    uint64_t lda_second;
     uint32_t ones;
     VklActivation activation;
 } VklGemm;

@@ -36,23 +36,47 @@ typedef struct Tile {
     uint64_t m0, m, n0, n, k0, k;
 } Tile;
 
+/* What rows t->m0 to t->m0 + t->m of C take from the pieces of A^T. */
+typedef struct Pieces {
+    uint64_t first, second, second_at;
+} Pieces;
+
+static uint64_t first_rows(const VklGemm *gemm)
+{
+    return gemm->m_first ? gemm->m_first : gemm->m - gemm->ones;
+}
+
+static Pieces pieces_of(const VklGemm *gemm, const Tile *t)
+{
+    uint64_t first = first_rows(gemm), plain = gemm->m - gemm->ones, end = smaller(t->m0 + t->m, plain);
+    uint64_t second_begin = larger(t->m0, first);
+    Pieces pieces = {.first = t->m0 < first ? smaller(t->m, first - t->m0) : 0};
+    if (end > second_begin) {
+        pieces.second = end - second_begin;
+        pieces.second_at = second_begin - first;
+    }
+    return pieces;
+}
+
 static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
 {
     VklOp *op = vkl_plan_op(plan, plan->caps->gemm_direct ? VKL_KERNEL_GEMM_DIRECT : VKL_KERNEL_GEMM);
     if (!op)
         return;
     bool first = t->k0 == 0, last = t->k0 + t->k == gemm->k;
-    uint64_t a_columns = gemm->m - gemm->ones; /* TN: what A really has */
-    uint64_t m_in_a = t->m0 < a_columns ? smaller(t->m, a_columns - t->m0) : 0;
-    uint64_t ones = t->m - m_in_a;
     bool accumulate = gemm->accumulate || !first;
+    Pieces pieces = {0};
 
     if (gemm->form == VKL_GEMM_TN) {
-        if (m_in_a)
-            vkl_plan_bind(plan, op, 0, vkl_array_at(gemm->a, t->k0 * gemm->lda + t->m0), span(t->k, gemm->lda, m_in_a), VKL_READ);
+        pieces = pieces_of(gemm, t);
+        if (pieces.first)
+            vkl_plan_bind(plan, op, 0, vkl_array_at(gemm->a, t->k0 * gemm->lda + t->m0), span(t->k, gemm->lda, pieces.first),
+                          VKL_READ);
+        if (pieces.second)
+            vkl_plan_bind(plan, op, 3, vkl_array_at(gemm->a_second, t->k0 * gemm->lda_second + pieces.second_at),
+                          span(t->k, gemm->lda_second, pieces.second), VKL_READ);
     } else {
         vkl_plan_bind(plan, op, 0, vkl_array_at(gemm->a, t->m0 * gemm->lda + t->k0), span(t->m, gemm->lda, t->k), VKL_READ);
-        ones = 0;
     }
     if (gemm->form == VKL_GEMM_NT)
         vkl_plan_bind(plan, op, 1, vkl_array_at(gemm->b, t->n0 * gemm->ldb + t->k0), span(t->n, gemm->ldb, t->k), VKL_READ);
@@ -73,7 +97,9 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
     args->ldc = (uint32_t)gemm->ldc;
     args->accumulate = accumulate;
     args->bias_rows = bias_rows;
-    args->ones = (uint32_t)ones;
+    args->m_first = (uint32_t)pieces.first;
+    args->ones = (uint32_t)(gemm->form == VKL_GEMM_TN ? t->m - pieces.first - pieces.second : 0);
+    args->lda_second = (uint32_t)gemm->lda_second;
     args->activation = last ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
     op->spec[VKL_SPEC_FORM] = gemm->form;
     if (plan->caps->gemm_direct) {
@@ -102,13 +128,18 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
         step.n = smaller(step.n, rows_in(window, gemm->ldb, step.k));
     else
         step.k = smaller(step.k, rows_in(window, gemm->ldb, step.n));
-    if (gemm->form == VKL_GEMM_TN)
-        step.k = smaller(step.k, rows_in(window, gemm->lda, gemm->m - gemm->ones));
-    else
+    if (gemm->form == VKL_GEMM_TN) {
+        step.k = smaller(step.k, rows_in(window, gemm->lda, first_rows(gemm)));
+        if (gemm->m_first)
+            step.k = smaller(step.k, rows_in(window, gemm->lda_second, gemm->m - gemm->ones - gemm->m_first));
+    } else {
         step.m = smaller(step.m, rows_in(window, gemm->lda, step.k));
+    }
     step.m = smaller(step.m, rows_in(window, gemm->ldc, step.n));
     if (step.m < gemm->m && step.m > VKL_GEMM_TILE)
         step.m -= step.m % VKL_GEMM_TILE;
+    if (gemm->bias_rows && gemm->m_first) /* one binding serves both */
+        vkl_plan_fail(plan, VKL_ERROR_INVALID, "a product with a second left operand has no bias");
     if (gemm->bias_rows && step.n < gemm->n) /* the kernel takes its bias rows n apart */
         vkl_plan_fail(plan, VKL_ERROR_LIMIT, "%llu columns with a bias are more than one dispatch of the device can reach",
                       (unsigned long long)gemm->n);

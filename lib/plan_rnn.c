@@ -209,24 +209,22 @@ static void layer_backward(VklPlan *plan, const VklRnnPass *pass, uint64_t layer
     if (vkl_has(pass->dc0))
         vkl_plan_copy(plan, (VklCopyPiece[]){store(state_of(pass->dc0, pass, layer), vkl_array_at(c, step), step)}, 1);
     if (vkl_has(pass->dparams)) {
-        VklGemm weights = {.form = VKL_GEMM_TN,
-                           .m = place.inputs,
-                           .n = 4 * H,
-                           .k = T * N,
-                           .a = x,
-                           .b = gates,
-                           .c = vkl_array_at(pass->dparams, place.w_ih),
-                           .lda = place.inputs,
-                           .ldb = 4 * H,
-                           .ldc = 4 * H,
-                           .accumulate = pass->accumulate};
-        vkl_plan_gemm(plan, &weights);
-        weights.m = H + 2;
-        weights.ones = 2;
-        weights.a = h;
-        weights.lda = H;
-        weights.c = vkl_array_at(pass->dparams, place.w_hh);
-        vkl_plan_gemm(plan, &weights);
+        /* dW_ih, dW_hh and both biases lie one after the other: one product with x, h[t-1] and ones on its left */
+        vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_TN,
+                                       .m = place.inputs + H + 2,
+                                       .n = 4 * H,
+                                       .k = T * N,
+                                       .a = x,
+                                       .b = gates,
+                                       .c = vkl_array_at(pass->dparams, place.w_ih),
+                                       .lda = place.inputs,
+                                       .ldb = 4 * H,
+                                       .ldc = 4 * H,
+                                       .accumulate = pass->accumulate,
+                                       .a_second = h,
+                                       .m_first = place.inputs,
+                                       .lda_second = H,
+                                       .ones = 2});
     }
 }
 

@@ -3,7 +3,7 @@
  * The recurrent layers as kernel calls. Where everything lies (in floats):
  *
  * params, per layer     W_ih [I][H][4] | W_hh [H][H][4] | b_ih [H][4] | b_hh [H][4]: the four gates of a unit side by side, so that
- *                       one invocation owns a unit. The biases follow W_hh, so that their gradients are two more rows of its GEMM.
+ *                       one invocation owns a unit. All gradients of a layer are one GEMM: x, h[t-1] and ones times the gates.
  * reserve, per layer    gates [T][N][H][4] | h [T + 1][N][H] | c [T + 2][N][H]. Slot 0 of h and c is the initial state, so that
  *                       h[0 .. T-1] is the left operand of dW_hh as it stands. Backward turns gates into their gradients, and keeps the
  *                       carried dc of step t in the slot of c[t + 1], which no later step reads; slot T + 1 is for gcn.

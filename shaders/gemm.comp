@@ -20,7 +20,7 @@ layout(constant_id = 1) const uint form = VKL_GEMM_NN;
 layout(binding = 0) readonly buffer A { float a[]; };
 layout(binding = 1) readonly buffer B { float b[]; };
 layout(binding = 2) buffer C { float c[]; };
-layout(binding = 3) readonly buffer Bias { float bias[]; };
+layout(binding = 3) readonly buffer Bias { float bias[]; }; /* or the second A */
 layout(push_constant) uniform Push { VklGemmArgs args; };
 
 /* [k][row] and [k][column] */
@@ -33,7 +33,9 @@ float a_at(uint row, uint k)
         return 0.0;
     if (form != VKL_GEMM_TN)
         return a[args.off0 + row * args.lda + k];
-    return row < args.m - args.ones ? a[args.off0 + k * args.lda + row] : 1.0;
+    if (row < args.m_first)
+        return a[args.off0 + k * args.lda + row];
+    return row < args.m - args.ones ? bias[args.off3 + k * args.lda_second + (row - args.m_first)] : 1.0;
 }
 
 float b_at(uint k, uint column)

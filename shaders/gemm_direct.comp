@@ -20,7 +20,7 @@ layout(binding = 1) readonly buffer B { float b[]; };
 layout(binding = 1) readonly buffer BWide { vec4 b_wide[]; };
 layout(binding = 2) buffer C { float c[]; };
 layout(binding = 2) buffer CWide { vec4 c_wide[]; };
-layout(binding = 3) readonly buffer Bias { float bias[]; };
+layout(binding = 3) readonly buffer Bias { float bias[]; }; /* or the second A */
 layout(push_constant) uniform Push { VklGemmArgs args; };
 
 /* Rows and columns beyond the edge repeat the last one; they are not stored. */
@@ -38,7 +38,9 @@ float a_at(uint row, uint k)
 {
     if (form != VKL_GEMM_TN)
         return a[args.off0 + row_at(row) * args.lda + k];
-    return row < args.m - args.ones ? a[args.off0 + k * args.lda + row] : 1.0;
+    if (row < args.m_first)
+        return a[args.off0 + k * args.lda + row];
+    return row < args.m - args.ones ? bias[args.off3 + k * args.lda_second + (row - args.m_first)] : 1.0;
 }
 
 float b_at(uint k, uint column)
@@ -69,6 +71,18 @@ void main()
             [[unroll]] for (uint i = 0u; i < BLOCK; i++)
                 [[unroll]] for (uint j = 0u; j < BLOCK; j++)
                     sum[i][j] += (x[i].x * y[j].x + x[i].y * y[j].y) + (x[i].z * y[j].z + x[i].w * y[j].w);
+        }
+    } else if (form == VKL_GEMM_TN && b_is_wide && (args.n & 3u) == 0u && row + BLOCK <= args.m_first) {
+        for (uint k = 0u; k < args.k; k++) {
+            vec4 y = b_wide[(args.off1 + k * args.ldb + column) >> 2];
+            [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+                sum[i] += a[args.off0 + k * args.lda + row + i] * y;
+        }
+    } else if (form == VKL_GEMM_TN && b_is_wide && (args.n & 3u) == 0u && row >= args.m_first && row + BLOCK <= args.m - args.ones) {
+        for (uint k = 0u; k < args.k; k++) {
+            vec4 y = b_wide[(args.off1 + k * args.ldb + column) >> 2];
+            [[unroll]] for (uint i = 0u; i < BLOCK; i++)
+                sum[i] += bias[args.off3 + k * args.lda_second + (row - args.m_first) + i] * y;
         }
     } else if (form != VKL_GEMM_NT && b_is_wide && (args.n & 3u) == 0u) {
         for (uint k = 0u; k < args.k; k++) {

@@ -21,8 +21,9 @@
 
 /* GEMM: C[m][n] (+)= op(A) op(B) + bias, then the activation. Row-major with leading dimensions.
  * Bindings: A (read), B (read), C (write, or read and write with accumulate), bias (read).
- * Forms: NN: A [m][k], B [k][n].  NT: A [m][k], B [n][k].  TN: A [k][m], B [k][n]; its last `ones` rows of C (m counts them) have
- * 1 in place of A: they become the column sums of B, which is how bias gradients are made.
+ * Forms: NN: A [m][k], B [k][n].  NT: A [m][k], B [n][k].  TN: A^T in up to three pieces, B [k][n]: rows of C below m_first take A [k][m_first],
+ * those below m - ones a second A in binding 3 [k][m - ones - m_first], the last `ones` rows 1 in place of A: they become column sums of
+ * B. That makes all gradients of a layer, dW_ih, dW_hh and its biases, one product.
  * bias: the sum of `bias_rows` rows of n numbers, `n` apart, added to each row of C; 0 rows: none. k is at most VKL_GEMM_MAX_K. */
 #define VKL_GEMM_NN 0
 #define VKL_GEMM_NT 1
@@ -37,8 +38,8 @@ struct VklGemmArgs {
     uint32_t lda, ldb, ldc;
     uint32_t accumulate; /* 0, 1 */
     uint32_t bias_rows;
-    uint32_t ones;       /* TN only */
-    uint32_t activation; /* VklActivation, applied last: to accumulate + product + bias */
+    uint32_t m_first, ones, lda_second; /* TN only */
+    uint32_t activation;                /* VklActivation, applied last: to accumulate + product + bias */
 };
 
 /* LSTM, one time step, forward: one invocation for each (row, unit), unit fastest; groups cover rows * units linearly.

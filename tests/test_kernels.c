@@ -229,6 +229,7 @@ typedef struct GemmCase {
     uint64_t m, n, k;
     bool accumulate;
     uint32_t bias_rows, ones;
+    uint64_t second; /* TN: rows of C that take a second A */
     VklActivation activation;
     uint64_t gap; /* leading dimensions exceed rows by so much */
     VklSlot nan;  /* whose element 33 is NaN; PARAMS, which is not used here: none */
@@ -236,7 +237,8 @@ typedef struct GemmCase {
 
 static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
 {
-    uint64_t a_rows = t->form == VKL_GEMM_TN ? t->k : t->m, a_columns = t->form == VKL_GEMM_TN ? t->m - t->ones : t->k;
+    uint64_t a_rows = t->form == VKL_GEMM_TN ? t->k : t->m,
+             a_columns = t->form == VKL_GEMM_TN ? t->m - t->ones - t->second : t->k;
     uint64_t b_rows = t->form == VKL_GEMM_NT ? t->n : t->k, b_columns = t->form == VKL_GEMM_NT ? t->k : t->n;
     *gemm = (VklGemm){
         .form = t->form,
@@ -253,8 +255,12 @@ static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
         .bias = rig_array(rig, VKL_SLOT_H0, 0),
         .bias_rows = t->bias_rows,
         .ones = t->ones,
+        .a_second = rig_array(rig, VKL_SLOT_C0, 0),
+        .m_first = t->second ? a_columns : 0,
+        .lda_second = t->second + t->gap,
         .activation = t->activation,
     };
+    rig_slot(rig, VKL_SLOT_C0, t->k * gemm->lda_second + 1, 1);
     rig_slot(rig, VKL_SLOT_X, a_rows * gemm->lda + 1, 1);
     rig_slot(rig, VKL_SLOT_GY, b_rows * gemm->ldb, 1);
     rig_slot(rig, VKL_SLOT_Y, t->m * gemm->ldc, 1);
@@ -267,7 +273,8 @@ static double *gemm_want(Rig *rig, const VklGemm *g)
     const float *a = rig_initial(rig, VKL_SLOT_X);
     const float *b = rig_initial(rig, VKL_SLOT_GY);
     const float *c = rig_initial(rig, VKL_SLOT_Y);
-    const float *bias = rig_initial(rig, VKL_SLOT_H0);
+    const float *bias = rig_initial(rig, VKL_SLOT_H0), *second = rig_initial(rig, VKL_SLOT_C0);
+    uint64_t plain = g->m - g->ones, m_first = g->m_first ? g->m_first : plain;
     double *want = doubles(g->m * g->ldc);
     for (uint64_t i = 0; i < g->m * g->ldc; i++)
         want[i] = c[i];
@@ -277,7 +284,10 @@ static double *gemm_want(Rig *rig, const VklGemm *g)
             for (uint32_t r = 0; r < g->bias_rows; r++)
                 sum += bias[r * g->n + j];
             for (uint64_t k = 0; k < g->k; k++) {
-                double x = g->form != VKL_GEMM_TN ? a[i * g->lda + k] : i < g->m - g->ones ? a[k * g->lda + i] : 1;
+                double x = g->form != VKL_GEMM_TN ? a[i * g->lda + k]
+                           : i < m_first          ? a[k * g->lda + i]
+                           : i < plain            ? second[k * g->lda_second + i - m_first]
+                                                  : 1;
                 sum += x * (g->form == VKL_GEMM_NT ? b[j * g->ldb + k] : b[k * g->ldb + j]);
             }
             want[i * g->ldc + j] = activation_of(g->activation, sum);
@@ -357,6 +367,34 @@ Test(kernels, gemm_accumulates_and_sums_columns)
                 &rig,
                 &(GemmCase){.form = VKL_GEMM_TN, .m = 41, .n = 37, .k = 19, .ones = ones[i], .accumulate = accumulate, .gap = 2},
                 "ones");
+    rig_end(&rig);
+}
+
+/* dW_ih, dW_hh and the biases in one product; and where rows are cut, in any of the three pieces. */
+Test(kernels, gemm_takes_its_left_side_from_two_arrays_and_ones)
+{
+    static const struct {
+        uint64_t m, second;
+        uint32_t ones;
+    } cases[] = {{4, 1, 2}, {8, 4, 0}, {53, 50, 2}, {70, 33, 2}, {70, 3, 1}};
+    Rig rig;
+    rig_begin(&rig);
+    for (int narrow = 0; narrow <= 1; narrow++) {
+        if (narrow)
+            rig_narrow(&rig, 900, 2);
+        for (size_t i = 0; i < COUNT(cases); i++)
+            for (int accumulate = 0; accumulate <= 1; accumulate++)
+                gemm_check(&rig,
+                           &(GemmCase){.form = VKL_GEMM_TN,
+                                       .m = cases[i].m,
+                                       .n = 36,
+                                       .k = 19,
+                                       .ones = cases[i].ones,
+                                       .second = cases[i].second,
+                                       .accumulate = accumulate,
+                                       .gap = i % 2},
+                           "two arrays");
+    }
     rig_end(&rig);
 }
 

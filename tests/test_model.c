@@ -446,7 +446,7 @@ Test(model, dispatches_of_a_training_step)
         VklFitResult result;
         TEST_OK(context, vkl_model_fit(model, &series->windows, NULL, &fit, &result));
         cr_assert_eq(result.steps, 100);
-        cr_assert_eq(result.stats.dispatches, 100 * (9 + 2 * steps));
+        cr_assert_eq(result.stats.dispatches, 100 * (8 + 2 * steps));
         cr_assert_lt(result.stats.submits, 60); /* many steps each */
         vkl_model_destroy(model);
         free(series);

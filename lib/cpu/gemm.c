@@ -6,7 +6,8 @@
 #define COLUMNS 256 /* of C that are done at a time, at most */
 
 /* The sums of one row of C, columns `first` to `first + n`. */
-static void row_product(const VklOp *op, const float *a, const float *b, size_t row, size_t first, size_t n, float *sum)
+static void row_product(const VklOp *op, const float *a, const float *second, const float *b, size_t row, size_t first, size_t n,
+                        float *sum)
 {
     const struct VklGemmArgs *args = &op->args.GEMM;
     size_t k = args->k, lda = args->lda, ldb = args->ldb;
@@ -21,8 +22,10 @@ static void row_product(const VklOp *op, const float *a, const float *b, size_t 
         dot_products(n, sum, a + row * lda, b + first * ldb, ldb, k);
         break;
     default:
-        if (row < args->m - args->ones)
+        if (row < args->m_first)
             block_product(n, sum, a + row, lda, b + first, ldb, k);
+        else if (row < args->m - args->ones)
+            block_product(n, sum, second + (row - args->m_first), args->lda_second, b + first, ldb, k);
         else
             block_product(n, sum, &one, 0, b + first, ldb, k);
     }
@@ -48,7 +51,7 @@ void vkl_cpu_gemm(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t 
     const float *a = (const float *)ptr[0] + args->off0;
     const float *b = (const float *)ptr[1] + args->off1;
     float *c = (float *)ptr[2] + args->off2;
-    const float *bias = (const float *)ptr[3] + args->off3;
+    const float *bias = (const float *)ptr[3] + args->off3; /* or the second A */
     size_t columns = args->n, ldc = args->ldc, step = columns_at_once(args);
 
     for (size_t first = 0; first < columns; first += step) {
@@ -64,11 +67,11 @@ void vkl_cpu_gemm(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t 
             float sum[COLUMNS];
             float *out = c + row * ldc + first;
             if (args->accumulate) {
-                row_product(op, a, b, row, first, n, sum);
+                row_product(op, a, bias, b, row, first, n, sum);
                 for (size_t i = 0; i < n; i++)
                     out[i] += sum[i];
             } else {
-                row_product(op, a, b, row, first, n, out);
+                row_product(op, a, bias, b, row, first, n, out);
             }
             if (args->bias_rows)
                 for (size_t i = 0; i < n; i++)
