@@ -132,6 +132,17 @@ void vkl_plan_init(VklPlan *plan, const VklCaps *caps);
 void vkl_plan_finish(VklPlan *plan); /* frees */
 VklStatus vkl_plan_fail(VklPlan *plan, VklStatus status, const char *format, ...);
 
+/* What a binding of a plain call sees; access 0: not bound. */
+typedef struct VklOperand {
+    VklArray array;
+    uint64_t count; /* elements from the array's beginning on; positions in the arguments are relative to that */
+    int access;
+} VklOperand;
+
+/* A call of any kernel with arguments as they are (offsets are filled in), for `invocations` in a row. What a binding cannot reach is refused. */
+void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand operands[4],
+                   const VklArgs *args, uint64_t work, uint64_t work_cost);
+
 /* ---- Emitters: one for each kernel; they split what is too large for the device and refuse what cannot be split ---- */
 
 typedef struct VklGemm {

@@ -325,6 +325,27 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
     }
 }
 
+/* ---- Any kernel ---- */
+
+void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand operands[4],
+                   const VklArgs *args, uint64_t work, uint64_t work_cost)
+{
+    VklOp *op = vkl_plan_op(plan, kernel);
+    if (!op)
+        return;
+    op->args = *args;
+    for (int i = 0; i < op->bindings; i++) {
+        op->args.offset[i] = 0;
+        if (operands[i].access)
+            vkl_plan_bind(plan, op, i, operands[i].array, operands[i].count, operands[i].access);
+    }
+    op->spec[VKL_SPEC_FORM] = form;
+    vkl_plan_linear(plan, op, invocations);
+    op->work = work;
+    op->work_cost = work_cost;
+    vkl_plan_end(plan, op);
+}
+
 /* ---- Copies ---- */
 
 static int arena_access(uint32_t mode)

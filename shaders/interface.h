@@ -44,12 +44,13 @@ struct VklGemmArgs {
 
 /* LSTM, one time step, forward: one invocation for each (row, unit), unit fastest; groups cover rows * units linearly.
  * Bindings: gates (read and write) [rows][units][4], W_hh (read) [k][units][4] (16-byte aligned base), h (read and write), c (read and
- * write).  pre = gates + h[h_prev + row * units + j] W_hh[j][unit], j < k; i f g o = activations; c' = f c + i g; h' = o tanh(c').
+ * write).  pre = gates + h[h_prev + row * h_ld + j] W_hh[j][unit], j < k; i f g o = activations; c' = f c + i g; h' = o tanh(c').
  * k is units, or 0 where the recurrent product is already in gates. */
 struct VklCellForwardArgs {
     uint32_t off0, off1, off2, off3;
     uint32_t rows, units, k;
-    uint32_t h_prev, h_next; /* elements in binding 2, of the [rows][units] before and after the step */
+    uint32_t h_prev, h_next; /* elements in binding 2, of the rows before and after the step */
+    uint32_t h_ld;           /* from one row of h to the next; those of c are units apart */
     uint32_t c_prev, c_next; /* in binding 3; may be equal */
     uint32_t keep;           /* 1: gates become the activated i f g o (training) */
 };
@@ -63,9 +64,157 @@ struct VklCellBackwardArgs {
     uint32_t off0, off1, off2, off3;
     uint32_t rows, units, k;
     uint32_t gates_t, gates_next;
-    uint32_t dy_t, has_dy;
+    uint32_t dy_t, has_dy, dy_ld; /* dy_ld: from one row of dy to the next */
     uint32_t c_t, c_prev;
     uint32_t dc_in, has_dc, dc_out;
+};
+
+/* ---- The complete operator: one time step in pieces ----
+ *
+ * What the fused kernels above do not cover goes through these: the recurrent product is a GEMM into `rec`, and a POINT kernel does the rest
+ * for one time step, one invocation for each (row, unit). Raw pre-activations are kept in the gates' row (after peepholes, before preact_clip),
+ * and backward computes activations and derivatives from them again; so every activation and clip has its right gradient.
+ *
+ * A gate's row has `gates_ld` numbers; gate g of unit u is at u * unit_stride + g * gate_stride. LSTM: i f g o. RNN: one gate. GRU: 0 n,
+ * 1 r, 2 z, and with reset_after 3: W_hn h + b_hn. The same strides hold for rec (`rec_ld` numbers a row), whose gates are LSTM i f g o; RNN
+ * one; GRU after: 0 r, 1 z, 2 n.
+ *
+ * `side` (binding 3) is a small arena: recurrent products, lengths, peepholes, recurrent biases, carried gradients; positions in it are
+ * elements from off3 on, VKL_ABSENT where there is none. Floats; lengths are uint bits.
+ * A row is frozen at step t when t >= lengths[row]: forward keeps its state (h_next = h_prev, c_next = c_prev), backward gives gates a
+ * gradient of 0 and passes carried gradients through.
+ * `kinds`: activations f, g, h of ONNX's order as VklGateActivation, one byte each from the lowest; alpha and beta beside. Clips: 0 is off;
+ * a clip's derivative is 1 on the closed interval. NaN passes through everything. */
+#define VKL_ABSENT 0xffffffffu
+#define VKL_POINT_KEEP 1u    /* forward: write raw pre-activations into the gates' row */
+#define VKL_POINT_COUPLED 2u /* LSTM: f = 1 - i; the gradient of f's pre-activation is 0, that of i is d(i) - d(f) */
+#define VKL_POINT_FIRST 4u   /* GRU reset-before: the first of the two phases */
+#define VKL_POINT_SECOND 8u  /* GRU reset-before: the second */
+
+/* LSTM_POINT_FORWARD. Bindings: gates (read and write), c (read and write), out (read and write), side (read).
+ * pre_g = gates[g] + (rec ? rec[g] : 0) + peepholes (i, f: p c_prev; o: p c_next); side[peephole + 0|1|2 * units + u] is p of i, f, o.
+ * c_next = clip(f c_prev + i g); out[h_next + row * h_ld + u] = o * act_h(c_next).
+ * With a projection `out` is not h but the operand of the projection's product, and h_prev is VKL_ABSENT: nothing is kept for frozen rows there.
+ *
+ * GRU_POINT_FORWARD. Bindings: gates (read and write), rh (write; before, first phase), h (read and write), side (read).
+ * bias: b_hh at side[bias + 0|1|2 * units + u], r z n; VKL_ABSENT: 0.
+ *   after:  r, z from gates + rec + b; gate 3 := rec_n + b_n; n = act_g(clip(gates_n + r * gate3)), whose argument is kept as gate 0;
+ *           h_next = (1 - z) n + z h_prev.
+ *   before, FIRST:  r, z from gates + rec (r, z) ; raw kept as gates 1, 2; rh[row * rh_ld + u] = r * h_op[...], h_op the (masked) operand: `hop` in h.
+ *   before, SECOND: n = act_g(clip(gates_n + rec[0]));  rec has one gate here;  h_next = (1 - z) n + z h_prev. Biases are in gates already.
+ *   KEEP is always set in FIRST, since SECOND reads z from the raw value.
+ *
+ * RNN_POINT_FORWARD. Bindings: gates (read and write), gates again, h (read and write), side (read). h_next = act_f(clip(gates + rec)). */
+struct VklPointForwardArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units;
+    uint32_t gates_ld, gate_stride, unit_stride;
+    uint32_t h_prev, h_next, h_ld; /* in binding 2 */
+    uint32_t c_prev, c_next; /* LSTM: in binding 1, rows units apart. GRU before: c_prev is hop (in binding 2), c_next rh_ld */
+    uint32_t rec, rec_ld;
+    uint32_t rec_gate_stride; /* unit strides are 1 in rec where gates' are 1, else unit_stride */
+    uint32_t lengths, t;
+    uint32_t peephole; /* LSTM; GRU: bias */
+    uint32_t flags, kinds;
+    float preact_clip, cell_clip;
+    float alpha0, beta0, alpha1, beta1, alpha2, beta2;
+};
+
+/* POINT_BACKWARD. dh = (gy ? gy[row * gy_ld + u] : 0) + (rec ? side[rec + row * rec_ld + u] : 0) + side[carry + row * units + u]; here rec is
+ * the gradient that came through the recurrent product of the step after, already masked by recurrent dropout. carry is read and written in
+ * place: what of dh goes to h_prev besides the product: all of it for frozen rows, dh * z for GRU, else 0. gy of frozen rows is 0 already.
+ * gates: raw pre-activations in, their gradients out (0 for frozen rows).
+ *
+ * LSTM_POINT_BACKWARD. Bindings: gates (read and write), c (read and write), gy (read), side (read and write). dc = c[dc_in] (VKL_ABSENT: 0) + ...;
+ * c[dc_out] = what goes to c_prev (all of dc for frozen rows), peepholes taken in. carry may be VKL_ABSENT (projection: frozen rows are
+ * done by JOIN, and dh is gy alone).
+ *
+ * GRU_POINT_BACKWARD. Bindings: gates (read and write), h (read), gy (read), side (read and write); h_prev in binding 1 with h_ld.
+ *   after: gates 0 1 2 := gradients of n's, r's, z's argument; gate 3 := gradient of (W_hn h + b_hn) = gate 0's * r.
+ *   before, FIRST: dh as above; gates 0, 2 := gradients of n's and z's argument; carry = dh * z. gate 1 stays raw.
+ *   before, SECOND: rec is drh = dn W_hn^T; gate 1 := drh * hop * act'(r), hop the (masked) operand at c_prev in binding 1;
+ *           side[out + row * rec_ld + u] := drh * r, which the caller adds to carry. dh, gy and carry are not touched.
+ *
+ * RNN_POINT_BACKWARD. Bindings: gates (read and write), gates again, gy (read), side (read and write). */
+struct VklPointBackwardArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units;
+    uint32_t gates_ld, gate_stride, unit_stride;
+    uint32_t gy_ld; /* VKL_ABSENT: no gy */
+    uint32_t c_t, c_prev, dc_in,
+        dc_out; /* LSTM. GRU: c_t is h_prev, dc_in h_ld, c_prev hop (before), dc_out `out` (before, SECOND) */
+    uint32_t rec, rec_ld, carry;
+    uint32_t lengths, t;
+    uint32_t peephole;
+    uint32_t flags, kinds;
+    float preact_clip, cell_clip;
+    float alpha0, beta0, alpha1, beta1, alpha2, beta2;
+};
+
+/* JOIN: the total gradient of a projected h. Bindings: dh (write) [rows][units], side (read and write), gy (read).
+ * v = gy + rec + carry as above; live rows: dh = v, carry = 0; frozen rows: dh = 0, carry = v. */
+struct VklJoinArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units;
+    uint32_t gy_ld;              /* VKL_ABSENT: no gy */
+    uint32_t rec, rec_ld, carry; /* in binding 1 */
+    uint32_t lengths, t;
+};
+
+/* MOVE: a strided copy. Bindings: dst (write, or read and write with ADD), src (read), lengths (read, uint). For i < steps, j < rows, k < columns:
+ * dst[i * dst_step + j * dst_row + k] = or += src[i * src_step + j * src_row + k]; strides of 0 in src repeat it.
+ * `guard` VKL_MOVE_LIVE: elements with first_step + i >= lengths[first_row + j] take `value` in place of src (ADD: stay as they are);
+ * VKL_MOVE_FROZEN: only those elements are copied, others stay as they are. Invocations are linear, k fastest. */
+#define VKL_MOVE_COPY 0
+#define VKL_MOVE_ADD 1
+#define VKL_MOVE_ALL 0
+#define VKL_MOVE_LIVE 1
+#define VKL_MOVE_FROZEN 2
+struct VklMoveArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t steps, rows, columns;
+    uint32_t dst_step, dst_row, src_step, src_row;
+    uint32_t mode, guard;
+    uint32_t first_step, first_row;
+    float value;
+};
+
+/* DROPOUT: as MOVE without guards, each element kept with probability 1 - p and then scaled by 1 / (1 - p), else 0 (exactly, also for NaN and
+ * infinities). Bindings: dst (write, or read and write with ADD), src (read), state (read, uint; where offset_at is not VKL_ABSENT its
+ * element is added to `offset`). dst may be src (same strides).
+ * The draw is Philox 4x32-10 with key (seed0, seed1 ^ offset), counter (q, row, step, stream), q = column / 4, word column % 4 of the
+ * block; column = first_column + k, row = first_row + j, step = first_step + i * step_stride (0: one mask for all steps).
+ * Kept where word >= threshold, threshold = round(p * 2^32); p = 1: `all` is 1 and nothing is kept. */
+struct VklDropoutArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t steps, rows, columns;
+    uint32_t dst_step, dst_row, src_step, src_row;
+    uint32_t mode;
+    uint32_t first_step, step_stride, first_row, first_column;
+    uint32_t seed0, seed1, offset, offset_at;
+    uint32_t stream; /* which mask: layer, direction and use */
+    uint32_t threshold, all;
+    float scale;
+};
+
+/* SPREAD. Form 0, skip input forward: gates[row * gates_ld + g * gate_stride + u * unit_stride] = x[row * x_ld + u] + sum over bias_rows of
+ * bias[r * gates * units + packed(g, u)], packed with the same strides. Form 1, backward: x = the sum over gates. Bindings: gates, x, bias
+ * (form 0: write, read, read; form 1: read, write, -). One invocation for each (row, unit). */
+struct VklSpreadArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units, gates;
+    uint32_t gates_ld, gate_stride, unit_stride;
+    uint32_t x_ld;
+    uint32_t bias_rows; /* form 0 */
+};
+
+/* COLUMN_DOT: out[u] (+)= sum over rows of a[row * a_ld + u * a_stride] * b[row * b_ld + u]; at most 4,096 rows. Bindings: out, a, b. One
+ * invocation for each column. The gradients of peepholes. */
+struct VklColumnDotArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units;
+    uint32_t a_ld, a_stride, b_ld;
+    uint32_t accumulate;
 };
 
 /* Copies of up to three pieces between an arena and other buffers, in one dispatch. Bindings: arena (read and write), then the three

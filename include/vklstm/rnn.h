@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * VklRnn: the recurrent operator, forward and backward.
+ * VklRnn: the recurrent operator, forward and backward: LSTM, GRU and vanilla RNN, any number of layers, one or both directions.
+ * docs/operator.md has every equation and gradient, and each option in the terms of PyTorch, Keras, ONNX and cuDNN.
  *
- * LSTM (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000), in PyTorch's form, per layer and time step t:
+ * LSTM (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000), in PyTorch's form, per layer, direction and time step t:
  *
  *     i = sigmoid(W_ii x[t] + b_ii + W_hi h[t-1] + b_hi)      input gate
  *     f = sigmoid(W_if x[t] + b_if + W_hf h[t-1] + b_hf)      forget gate
@@ -11,14 +12,30 @@
  *     c[t] = f * c[t-1] + i * g                               cell state
  *     h[t] = o * tanh(c[t])                                   hidden state
  *
- * A layer above the first has h of the layer below as its x. Sizes: T time steps, N rows of the batch, I features, H hidden
- * units, L layers. Arrays are row-major, time-major:
+ * GRU (Cho et al. 2014), reset-after as cuDNN and PyTorch have it; with reset_after false the line in brackets:
  *
- *     x, dx [T][N][I]    y, gy [T][N][H]    h0, c0, hn, cn and their gradients [L][N][H]
+ *     r = sigmoid(W_ir x[t] + b_ir + W_hr h[t-1] + b_hr)      reset gate
+ *     z = sigmoid(W_iz x[t] + b_iz + W_hz h[t-1] + b_hz)      update gate
+ *     n = tanh(W_in x[t] + b_in + r * (W_hn h[t-1] + b_hn))   [ n = tanh(W_in x[t] + b_in + W_hn (r * h[t-1]) + b_hn) ]
+ *     h[t] = (1 - z) * n + z * h[t-1]
  *
- * Parameters are one flat packed buffer. Its layout is private (the gates of a unit lie side by side); vkl_rnn_pack() and
- * vkl_rnn_unpack() convert host copies from and to PyTorch's tensors: weight_ih_l0 [4H][I], weight_hh_l0 [4H][H],
- * bias_ih_l0 [4H], bias_hh_l0 [4H], rows i f g o. Gradients use the same packed layout.
+ * RNN (Elman 1990):  h[t] = f(W_ih x[t] + b_ih + W_hh h[t-1] + b_hh), f tanh or relu.
+ *
+ * Sizes: T time steps, N rows of the batch, I features, H hidden units, P the projection (then h has P columns, else P means H here),
+ * L layers, D directions (1 or 2), W the width of y: D P, or P where directions are summed. Arrays are row-major:
+ *
+ *     x, dx [T][N][I]    y, gy [T][N][W]    with batch_first [N][T][I], [N][T][W]    with last_only y, gy [N][W]
+ *     h0, hn and gradients [L D][N][P]      c0, cn and gradients [L D][N][H] (LSTM)  index layer * D + direction
+ *     lengths [N] uint32, on the device
+ *
+ * Lengths: row n has lengths[n] time steps, 0 to T (more count as T). Past a row's end y is padding_value, gy is ignored and dx is 0. hn
+ * and cn are those of the row's own last step (h0 and c0 at length 0); the reverse direction begins at the row's own end. last_only gives each
+ * direction's final state: the forward one's of step lengths[n] - 1, the reverse one's of step 0.
+ *
+ * Parameters are one flat packed buffer. Its layout is private; vkl_rnn_pack() and vkl_rnn_unpack() convert host copies from and to
+ * PyTorch's tensors: weight_ih_l0 [G H][I], weight_hh_l0 [G H][P], bias_ih_l0 [G H], bias_hh_l0 [G H], with a projection weight_hr_l0 [P][H],
+ * with peepholes weight_ch_l0 [3][H] (i, f, o), each again with the suffix _reverse for the second direction. Rows: LSTM i f g o,
+ * GRU r z n, G 4, 3 and 1. Gradients use the same packed layout.
  *
  * A NaN in x, a state or a weight reaches the outputs. A VklRnn is immutable after its creation but for its error and its
  * cache of prepared work: one thread at a time.
@@ -34,7 +51,50 @@ extern "C" {
 
 typedef struct VklRnn VklRnn;
 
-typedef enum VklCell { VKL_CELL_LSTM = 0 } VklCell;
+typedef enum VklCell { VKL_CELL_LSTM = 0, VKL_CELL_GRU = 1, VKL_CELL_RNN_TANH = 2, VKL_CELL_RNN_RELU = 3 } VklCell;
+
+typedef enum VklDirection { VKL_DIRECTION_FORWARD = 0, VKL_DIRECTION_REVERSE = 1, VKL_DIRECTION_BOTH = 2 } VklDirection;
+
+typedef enum VklMerge {
+    VKL_MERGE_CONCAT = 0, /* y and the next layer's input are forward and reverse side by side */
+    VKL_MERGE_SUM = 1     /* ... or their sum; hn and cn stay one for each direction */
+} VklMerge;
+
+typedef enum VklBias {
+    VKL_BIAS_DOUBLE = 0, /* b_ih and b_hh, as PyTorch and cuDNN */
+    VKL_BIAS_SINGLE = 1, /* b_ih alone; GRU's b_hn is 0 */
+    VKL_BIAS_NONE = 2
+} VklBias;
+
+/* Activation functions of gates, under ONNX's names and definitions. */
+typedef enum VklGateActivation {
+    VKL_GATE_SIGMOID = 0,          /* 1 / (1 + e^-x) */
+    VKL_GATE_TANH = 1,             /* tanh(x) */
+    VKL_GATE_RELU = 2,             /* max(x, 0); derivative 0 at 0 */
+    VKL_GATE_HARD_SIGMOID = 3,     /* min(max(alpha x + beta, 0), 1); alpha 0.2, beta 0.5 */
+    VKL_GATE_AFFINE = 4,           /* alpha x + beta; both must be given */
+    VKL_GATE_LEAKY_RELU = 5,       /* x >= 0 ? x : alpha x; alpha 0.01 */
+    VKL_GATE_THRESHOLDED_RELU = 6, /* x > alpha ? x : 0; alpha 1 */
+    VKL_GATE_SCALED_TANH = 7,      /* alpha tanh(beta x); both must be given */
+    VKL_GATE_ELU = 8,              /* x >= 0 ? x : alpha (e^x - 1); alpha 1 */
+    VKL_GATE_SOFTSIGN = 9,         /* x / (1 + |x|) */
+    VKL_GATE_SOFTPLUS = 10         /* log(1 + e^x) */
+} VklGateActivation;
+
+typedef struct VklActivationDesc {
+    VklGateActivation kind;
+    float alpha, beta;
+} VklActivationDesc;
+
+/* The activation with its default alpha and beta (those in brackets above; 0 where it has none, or where both must be given). */
+VKL_API VklActivationDesc vkl_gate_activation(VklGateActivation kind);
+/* ONNX's name in any case ("Sigmoid", "HardSigmoid", "ScaledTanh" ...) -> kind. False, and *kind left alone, for other names. */
+VKL_API bool vkl_gate_activation_kind(const char *name, VklGateActivation *kind);
+
+typedef enum VklRecurrentDropout {
+    VKL_RECURRENT_DROPOUT_SHARED = 0,  /* one mask for all gates (Gal and Ghahramani 2016; Semeniuta et al. 2016) */
+    VKL_RECURRENT_DROPOUT_PER_GATE = 1 /* a mask of its own for each gate, as Keras draws them */
+} VklRecurrentDropout;
 
 typedef struct VklRnnDesc {
     size_t struct_size;
@@ -42,20 +102,44 @@ typedef struct VklRnnDesc {
     uint64_t input_size;  /* I >= 1 */
     uint64_t hidden_size; /* H >= 1 */
     uint64_t layers;      /* L >= 1; default 1 */
+    VklDirection direction;
+    VklMerge merge;
+    VklBias bias;
+    uint64_t projection; /* P >= 1: h = W_hr (o * tanh(c)), LSTM only (Sak et al. 2014); 0 (default): none */
+    bool peephole;       /* LSTM only: i and f see p * c[t-1], o sees p * c[t] after its clip (Gers and Schmidhuber 2000) */
+    bool input_forget;   /* LSTM only: f = 1 - i; the rows of f have no effect and a gradient of 0 (Greff et al. 2017) */
+    bool reset_after;    /* GRU only: as in the equations above; default true */
+    bool skip_input;     /* the first layer has no weight_ih: x is added to every gate; I must be H */
+    float cell_clip;     /* LSTM only: c[t] is clipped to [-v, v]; 0 (default): off */
+    float preact_clip;   /* the argument of every gate's activation is clipped to [-v, v], after peepholes; 0 (default): off */
+    VklActivationDesc
+        activations[2][3]; /* per direction (forward, reverse), in ONNX's order: LSTM f (i, f, o), g (candidate), h (of c);
+                                            GRU f (r, z), g (n); RNN f. Of all layers. Unused entries are ignored */
+    float input_dropout;   /* p of the first layer's x, drawn for each (t, n, feature); 0 (default): off, 1: all zero */
+    float dropout;         /* p between layers, drawn for each (t, n, unit) of a layer's output but the last's */
+    float
+        recurrent_dropout; /* p of h[t-1] as operand of the recurrent product, drawn once for each (layer, direction, row, unit) */
+    VklRecurrentDropout recurrent_dropout_mode;
+    float padding_value; /* of y past a row's end; default 0 */
+    bool batch_first;    /* x, y, gy, dx are [N][T][...]; default false */
+    bool last_only;      /* y and gy are [N][W]: the final state of each direction; default false */
+    bool recompute;      /* the reserve keeps h and c alone, and backward computes the gates again; default false */
 } VklRnnDesc;
 
 VKL_API VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size);
 
-/* Errors: VKL_ERROR_INVALID (a size of 0, an unknown cell), VKL_ERROR_LIMIT (a product of sizes that does not fit 63 bits),
- * VKL_ERROR_HOST_MEMORY. Allocates nothing on the device. */
+/* Errors: VKL_ERROR_INVALID (a size of 0, an unknown value, an option that the cell does not have: by name and value), VKL_ERROR_LIMIT (a
+ * product of sizes that does not fit 63 bits), VKL_ERROR_HOST_MEMORY. Allocates nothing on the device. */
 VKL_API VklStatus vkl_rnn_create(VklDevice *device, const VklRnnDesc *desc, VklRnn **rnn);
 VKL_API void vkl_rnn_destroy(VklRnn *rnn);
 VKL_API const char *vkl_rnn_error(const VklRnn *rnn);
 
 typedef struct VklRnnSizes {
     uint64_t params;             /* bytes of the packed parameters, and of their gradients */
-    uint64_t state;              /* bytes of one of h0, c0, hn, cn */
-    uint64_t reserve;            /* bytes that a training forward leaves for backward: gates, c and h, about 24 T N H L */
+    uint64_t state;              /* bytes of one of h0, hn and their gradients: 4 L D N P */
+    uint64_t cell_state;         /* bytes of one of c0, cn and their gradients: 4 L D N H; 0 but for LSTM */
+    uint64_t y;                  /* bytes of y */
+    uint64_t reserve;            /* bytes that a training forward leaves for backward */
     uint64_t forward_workspace;  /* bytes of scratch of a forward without reserve; 0 with one */
     uint64_t backward_workspace; /* bytes of scratch of a backward */
 } VklRnnSizes;
@@ -63,7 +147,8 @@ typedef struct VklRnnSizes {
 /* Errors: VKL_ERROR_INVALID (T or N of 0), VKL_ERROR_LIMIT (a size that does not fit 63 bits). */
 VKL_API VklStatus vkl_rnn_sizes(VklRnn *rnn, uint64_t T, uint64_t N, VklRnnSizes *sizes);
 
-/* The canonical tensors, in PyTorch's order: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_ih_l1 ... */
+/* The canonical tensors, in PyTorch's order: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0, weight_ch_l0, then the same
+ * with _reverse, then _l1 ...; those that the description has no use for are not there. A single direction has no suffix. */
 typedef struct VklParamInfo {
     char name[64];
     uint32_t rank;     /* 1 or 2 */
@@ -78,23 +163,33 @@ VKL_API VklStatus vkl_rnn_param_info(VklRnn *rnn, uint32_t index, VklParamInfo *
 VKL_API VklStatus vkl_rnn_pack(VklRnn *rnn, uint32_t index, const float *canonical, float *packed);
 VKL_API VklStatus vkl_rnn_unpack(VklRnn *rnn, uint32_t index, const float *packed, float *canonical);
 
-/* Initial weights, Keras' rules: input weights Glorot-uniform over [I, 4H] (Glorot and Bengio 2010), recurrent weights
- * orthogonal as a matrix [H, 4H] (Saxe et al. 2014), biases 0 but the forget gate's b_if = 1 (Jozefowicz et al. 2015). The
+/* Initial weights, Keras' rules: input and projection weights Glorot-uniform over [I, G H] and [P, H] (Glorot and Bengio 2010), recurrent
+ * weights orthogonal as a matrix [P, G H] (Saxe et al. 2014), biases and peepholes 0 but LSTM's b_if = 1 (Jozefowicz et al. 2015). The
  * same seed gives the same bits for every device. `packed`: out, VklRnnSizes.params bytes.
  * Errors: VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed);
+
+/* Which masks dropout draws: a pass with the same seed and offset draws the same ones, and backward must be given those of its forward.
+ * An offset is one number for each pass: counting it up gives new masks. Masks are keyed by position (layer, direction, t, n, unit), so
+ * `first_row` tells where the rows of this call begin in a larger batch that is split. Dropout acts in passes with a reserve alone. */
+typedef struct VklDropout {
+    uint64_t seed, offset;
+    uint64_t first_row;
+} VklDropout;
 
 typedef struct VklRnnForward {
     size_t struct_size;
     uint64_t T;         /* >= 1 */
     uint64_t N;         /* >= 1 */
-    VklSlice params;    /* in */
-    VklSlice x;         /* in,  [T][N][I] */
-    VklSlice h0, c0;    /* in,  [L][N][H]; each may be absent: zeros */
-    VklSlice y;         /* out, [T][N][H]; may be absent */
-    VklSlice hn, cn;    /* out, [L][N][H]; each may be absent */
+    VklSlice params;    /* in; may be absent if the description has none */
+    VklSlice x;         /* in */
+    VklSlice lengths;   /* in,  [N] uint32; may be absent: T for every row */
+    VklSlice h0, c0;    /* in; each may be absent: zeros */
+    VklSlice y;         /* out; may be absent */
+    VklSlice hn, cn;    /* out; each may be absent */
     VklSlice reserve;   /* out, VklRnnSizes.reserve bytes; absent: inference */
-    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes; absent when there is a reserve */
+    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes */
+    VklDropout dropout;
 } VklRnnForward;
 
 VKL_API VklRnnForward vkl_rnn_forward_args(uint64_t T, uint64_t N);
