@@ -238,6 +238,7 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         args->k = product_apart ? 0 : (uint32_t)units;
         args->h_prev = within(&h, h_prev);
         args->h_next = within(&h, h_next);
+        args->h_ld = (uint32_t)units;
         args->c_prev = within(&c, c_prev);
         args->c_next = within(&c, c_next);
         args->keep = step->keep;
@@ -313,6 +314,7 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
         args->gates_t = within(&gates, gates_t);
         args->gates_next = within(&gates, gates_next);
         args->has_dy = vkl_has(dy);
+        args->dy_ld = (uint32_t)units;
         args->c_t = within(&c, c_t);
         args->c_prev = within(&c, c_prev);
         args->dc_in = within(&c, dc_in);

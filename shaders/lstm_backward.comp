@@ -21,7 +21,7 @@ void main()
         return;
     uint unit = index % args.units, row = index / args.units;
 
-    float dh = args.has_dy != 0u ? dy[args.off2 + args.dy_t + index] : 0.0;
+    float dh = args.has_dy != 0u ? dy[args.off2 + args.dy_t + row * args.dy_ld + unit] : 0.0;
     if (args.k != 0u) {
         uint next = args.off0 + args.gates_next + row * args.k, w_at = args.off1 / 4u + unit * args.units;
         float total = 0.0;

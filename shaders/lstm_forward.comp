@@ -23,7 +23,7 @@ void main()
 
     uint gate = args.off0 + index * 4u;
     vec4 pre = vec4(gates[gate], gates[gate + 1u], gates[gate + 2u], gates[gate + 3u]);
-    uint h_at = args.off2 + args.h_prev + row * args.units, w_at = args.off1 / 4u + unit;
+    uint h_at = args.off2 + args.h_prev + row * args.h_ld, w_at = args.off1 / 4u + unit;
     for (uint begin = 0u; begin < args.k; begin += BLOCK) {
         uint end = args.k - begin < BLOCK ? args.k : begin + BLOCK;
         vec4 sum = vec4(0.0);
@@ -35,7 +35,7 @@ void main()
     float i = cell_sigmoid(pre.x), f = cell_sigmoid(pre.y), g = cell_tanh(pre.z), o = cell_sigmoid(pre.w);
     float cell = f * c[args.off3 + args.c_prev + index] + i * g;
     c[args.off3 + args.c_next + index] = cell;
-    h[args.off2 + args.h_next + index] = o * cell_tanh(cell);
+    h[args.off2 + args.h_next + row * args.h_ld + unit] = o * cell_tanh(cell);
     if (args.keep != 0u) {
         gates[gate] = i;
         gates[gate + 1u] = f;

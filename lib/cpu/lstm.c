@@ -58,13 +58,13 @@ void vkl_cpu_lstm_forward(const VklOp *op, void *const ptr[4], uint64_t begin, u
     for (size_t first = 0; first < units; first += UNITS) {
         size_t n = units - first < UNITS ? units - first : UNITS;
         for (size_t row = begin; row < end; row++) {
-            size_t at = row * units + first;
+            size_t at = row * units + first, h_next = args->h_next + row * args->h_ld + first;
             float pre[4 * UNITS], cell[UNITS], out[UNITS];
             Gates gate;
 
             for (size_t u = 0; u < 4 * n; u++)
                 pre[u] = gates[4 * at + u];
-            recurrent_product(pre, n, h + args->h_prev + row * units, w + 4 * first, units, args->k);
+            recurrent_product(pre, n, h + args->h_prev + row * args->h_ld, w + 4 * first, units, args->k);
             gates_load(&gate, pre, n);
             for (size_t u = 0; u < n; u++)
                 cell[u] = c[args->c_prev + at + u];
@@ -84,7 +84,7 @@ void vkl_cpu_lstm_forward(const VklOp *op, void *const ptr[4], uint64_t begin, u
 
             for (size_t u = 0; u < n; u++) {
                 c[args->c_next + at + u] = cell[u];
-                h[args->h_next + at + u] = out[u];
+                h[h_next + u] = out[u];
             }
             if (args->keep)
                 gates_store(&gate, gates + 4 * at, n);
@@ -120,13 +120,13 @@ void vkl_cpu_lstm_backward(const VklOp *op, void *const ptr[4], uint64_t begin, 
     for (size_t first = 0; first < units; first += UNITS) {
         size_t n = units - first < UNITS ? units - first : UNITS;
         for (size_t row = begin; row < end; row++) {
-            size_t at = row * units + first;
+            size_t at = row * units + first, dy_at = args->dy_t + row * args->dy_ld + first;
             const float *next = gates + args->gates_next + row * k;
             float dh[UNITS], dc[UNITS], c_prev[UNITS], cell[UNITS];
             Gates gate;
 
             for (size_t u = 0; u < n; u++) {
-                dh[u] = args->has_dy ? dy[args->dy_t + at + u] : 0.0f;
+                dh[u] = args->has_dy ? dy[dy_at + u] : 0.0f;
                 dc[u] = args->has_dc ? c[args->dc_in + at + u] : 0.0f;
                 c_prev[u] = c[args->c_prev + at + u];
                 cell[u] = c[args->c_t + at + u];
