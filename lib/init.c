@@ -4,20 +4,15 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "philox.h"
+
 static void philox(uint32_t out[4], uint64_t seed, uint64_t stream, uint64_t counter)
 {
-    uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), (uint32_t)stream, (uint32_t)(stream >> 32)};
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
-        uint32_t next[4] = {(uint32_t)(p1 >> 32) ^ c[1] ^ k0, (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c[3] ^ k1, (uint32_t)p0};
-        for (int i = 0; i < 4; i++)
-            c[i] = next[i];
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    for (int i = 0; i < 4; i++)
-        out[i] = c[i];
+    out[0] = (uint32_t)counter;
+    out[1] = (uint32_t)(counter >> 32);
+    out[2] = (uint32_t)stream;
+    out[3] = (uint32_t)(stream >> 32);
+    vkl_philox(out, (uint32_t)seed, (uint32_t)(seed >> 32));
 }
 
 VklRandom vkl_random(uint64_t seed, uint64_t stream)

@@ -162,15 +162,15 @@ typedef struct VklGemm {
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
 
 typedef struct VklCellForward {
-    uint64_t rows, units;
+    uint64_t rows, units, h_ld;                           /* h_ld: from one row of h to the next */
     VklArray gates, w_hh, h_prev, h_next, c_prev, c_next; /* h_prev and h_next in one slot, c_prev and c_next too */
     bool keep;
 } VklCellForward;
 void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step);
 
 typedef struct VklCellBackward {
-    uint64_t rows, units;
-    VklArray gates, gates_next; /* one slot; gates_next absent at the last time step */
+    uint64_t rows, units, dy_ld; /* dy_ld: from one row of dy to the next */
+    VklArray gates, gates_next;  /* one slot; gates_next absent at the last time step */
     VklArray w_hh;
     VklArray dy;                       /* may be absent */
     VklArray dh;                       /* scratch [rows][units], for recurrent matrices beyond a binding's range */
@@ -185,6 +185,37 @@ typedef struct VklCopyPiece {
 } VklCopyPiece;
 /* Any number of pieces, taken together in dispatches where they share an arena slot and its window. Pieces do not overlap. */
 void vkl_plan_copy(VklPlan *plan, const VklCopyPiece *pieces, size_t count);
+
+/* A strided copy in three dimensions, cut where a binding does not reach; with `draw`, dropout on the way. */
+typedef struct VklDraw {
+    uint64_t seed;
+    uint32_t offset, stream;
+    VklArray state; /* whose element `offset_at` is added to offset; absent: none */
+    uint32_t offset_at;
+    uint64_t first_row, first_column;
+    bool over_time; /* a draw of its own for each step */
+    double p;
+} VklDraw;
+
+typedef struct VklMove {
+    VklArray dst, src;
+    uint64_t steps, rows, columns;
+    uint64_t dst_step, dst_row, src_step, src_row;
+    bool add;
+    uint32_t guard;   /* VKL_MOVE_ALL ... */
+    VklArray lengths; /* with a guard */
+    float value;
+    const VklDraw *draw;
+} VklMove;
+void vkl_plan_move(VklPlan *plan, const VklMove *move);
+
+/* out [units] (+)= column sums of a * b over `rows` rows, in blocks of at most 4,096. */
+typedef struct VklColumnDot {
+    VklArray out, a, b;
+    uint64_t rows, units, a_ld, a_stride, b_ld;
+    bool accumulate;
+} VklColumnDot;
+void vkl_plan_column_dot(VklPlan *plan, const VklColumnDot *dot);
 
 typedef struct VklGather {
     uint64_t steps, rows, features, outputs;

@@ -207,21 +207,21 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
                                        .a = step->h_prev,
                                        .b = step->w_hh,
                                        .c = step->gates,
-                                       .lda = units,
+                                       .lda = step->h_ld,
                                        .ldb = 4 * units,
                                        .ldc = 4 * units,
                                        .accumulate = true});
     uint64_t h_apart = larger(step->h_next.at, step->h_prev.at) - smaller(step->h_next.at, step->h_prev.at);
     uint64_t c_apart = larger(step->c_next.at, step->c_prev.at) - smaller(step->c_next.at, step->c_prev.at);
-    uint64_t chunk = smaller(rows_of_step(window, step->rows, 0, 4 * units),
-                             rows_of_step(window, step->rows, larger(h_apart, c_apart), units));
+    uint64_t chunk = smaller(rows_of_step(window, step->rows, 0, 4 * units), rows_of_step(window, step->rows, c_apart, units));
+    chunk = smaller(chunk, rows_of_step(window, step->rows, h_apart, step->h_ld));
     for (uint64_t row = 0; row < step->rows; row += chunk) {
-        uint64_t rows = smaller(chunk, step->rows - row), count = rows * units;
-        VklArray h_prev = vkl_array_at(step->h_prev, row * units), h_next = vkl_array_at(step->h_next, row * units);
+        uint64_t rows = smaller(chunk, step->rows - row), count = rows * units, h_count = (rows - 1) * step->h_ld + units;
+        VklArray h_prev = vkl_array_at(step->h_prev, row * step->h_ld), h_next = vkl_array_at(step->h_next, row * step->h_ld);
         VklArray c_prev = vkl_array_at(step->c_prev, row * units), c_next = vkl_array_at(step->c_next, row * units);
         Cover h = {.begin = VKL_NO_ARRAY}, c = {.begin = VKL_NO_ARRAY};
-        cover_add(&h, h_prev, count);
-        cover_add(&h, h_next, count);
+        cover_add(&h, h_prev, h_count);
+        cover_add(&h, h_next, h_count);
         cover_add(&c, c_prev, count);
         cover_add(&c, c_next, count);
         VklOp *op = vkl_plan_op(plan, VKL_KERNEL_LSTM_FORWARD);
@@ -238,7 +238,7 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         args->k = product_apart ? 0 : (uint32_t)units;
         args->h_prev = within(&h, h_prev);
         args->h_next = within(&h, h_next);
-        args->h_ld = (uint32_t)units;
+        args->h_ld = (uint32_t)step->h_ld;
         args->c_prev = within(&c, c_prev);
         args->c_next = within(&c, c_next);
         args->keep = step->keep;
@@ -255,13 +255,20 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
         return;
     uint64_t window = vkl_plan_window(plan), units = step->units;
     bool recurrent = vkl_has(step->gates_next);
-    uint64_t gates_apart = recurrent ? step->gates_next.at - step->gates.at : 0;
+    uint64_t gates_apart =
+        !recurrent ? 0 : larger(step->gates_next.at, step->gates.at) - smaller(step->gates_next.at, step->gates.at);
     bool product_apart = recurrent && (units > window / 4 / units || gates_apart + 4 * units > window);
     VklArray dy = step->dy;
+    uint64_t dy_ld = step->dy_ld;
     if (product_apart) {
         if (vkl_has(dy))
-            vkl_plan_copy(plan,
-                          &(VklCopyPiece){.mode = VKL_COPY_LOAD, .arena = step->dh, .other = dy, .count = step->rows * units}, 1);
+            vkl_plan_move(plan, &(VklMove){.dst = step->dh,
+                                           .src = dy,
+                                           .steps = 1,
+                                           .rows = step->rows,
+                                           .columns = units,
+                                           .dst_row = units,
+                                           .src_row = dy_ld});
         vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NT,
                                        .m = step->rows,
                                        .n = units,
@@ -274,6 +281,7 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
                                        .ldc = units,
                                        .accumulate = vkl_has(dy)});
         dy = step->dh;
+        dy_ld = units;
         recurrent = false;
         gates_apart = 0;
     }
@@ -284,6 +292,7 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
     cover_add(&whole_c, step->dc_out, 0);
     uint64_t chunk = smaller(rows_of_step(window, step->rows, gates_apart, 4 * units),
                              rows_of_step(window, step->rows, cover_count(&whole_c), units));
+    chunk = smaller(chunk, rows_of_step(window, step->rows, 0, dy_ld));
     for (uint64_t row = 0; row < step->rows; row += chunk) {
         uint64_t rows = smaller(chunk, step->rows - row), count = rows * units, at = row * units;
         VklArray gates_t = vkl_array_at(step->gates, at * 4);
@@ -305,7 +314,7 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
         if (recurrent)
             vkl_plan_bind(plan, op, 1, step->w_hh, units * units * 4, VKL_READ);
         if (vkl_has(dy))
-            vkl_plan_bind(plan, op, 2, vkl_array_at(dy, at), count, VKL_READ);
+            vkl_plan_bind(plan, op, 2, vkl_array_at(dy, row * dy_ld), (rows - 1) * dy_ld + units, VKL_READ);
         vkl_plan_bind(plan, op, 3, c.begin, cover_count(&c), VKL_READ_WRITE);
         struct VklCellBackwardArgs *args = &op->args.LSTM_BACKWARD;
         args->rows = (uint32_t)rows;
@@ -314,7 +323,7 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
         args->gates_t = within(&gates, gates_t);
         args->gates_next = within(&gates, gates_next);
         args->has_dy = vkl_has(dy);
-        args->dy_ld = (uint32_t)units;
+        args->dy_ld = (uint32_t)dy_ld;
         args->c_t = within(&c, c_t);
         args->c_prev = within(&c, c_prev);
         args->dc_in = within(&c, dc_in);
@@ -409,6 +418,131 @@ void vkl_plan_copy(VklPlan *plan, const VklCopyPiece *pieces, size_t count)
     }
     if (taken)
         copy_op(plan, together, taken, &arena);
+}
+
+/* ---- Strided copies, dropout ---- */
+
+static uint64_t reach(uint64_t steps, uint64_t step, uint64_t rows, uint64_t row, uint64_t columns)
+{
+    return (steps - 1) * step + (rows - 1) * row + columns;
+}
+
+static void dropout_op(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t n)
+{
+    const VklDraw *draw = move->draw;
+    bool all = draw->p >= 1;
+    double threshold = draw->p * 4294967296.0 + 0.5; /* p < 1 as a float is at most 1 - 2^-24 */
+    VklArgs args = {.DROPOUT = {.steps = (uint32_t)move->steps,
+                                .rows = (uint32_t)move->rows,
+                                .columns = (uint32_t)move->columns,
+                                .dst_step = (uint32_t)move->dst_step,
+                                .dst_row = (uint32_t)move->dst_row,
+                                .src_step = (uint32_t)move->src_step,
+                                .src_row = (uint32_t)move->src_row,
+                                .mode = move->add ? VKL_MOVE_ADD : VKL_MOVE_COPY,
+                                .first_step = draw->over_time ? (uint32_t)t : 0,
+                                .step_stride = draw->over_time,
+                                .first_row = (uint32_t)(draw->first_row + n),
+                                .first_column = (uint32_t)draw->first_column,
+                                .seed0 = (uint32_t)draw->seed,
+                                .seed1 = (uint32_t)(draw->seed >> 32),
+                                .offset = draw->offset,
+                                .offset_at = vkl_has(draw->state) ? draw->offset_at : VKL_ABSENT,
+                                .stream = draw->stream,
+                                .threshold = all ? 0 : (uint32_t)threshold,
+                                .all = all,
+                                .scale = all ? 0 : (float)(1 / (1 - draw->p))}};
+    VklOperand operands[4] = {{move->dst, reach(move->steps, move->dst_step, move->rows, move->dst_row, move->columns),
+                               move->add ? VKL_READ_WRITE : VKL_WRITE},
+                              {move->src, reach(move->steps, move->src_step, move->rows, move->src_row, move->columns), VKL_READ},
+                              {draw->state, draw->offset_at + 1, vkl_has(draw->state) ? VKL_READ : 0}};
+    vkl_plan_call(plan, VKL_KERNEL_DROPOUT, 0, move->steps * move->rows * move->columns, operands, &args,
+                  move->steps * move->rows, move->columns * 8);
+}
+
+static void move_op(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t n)
+{
+    if (move->draw) {
+        dropout_op(plan, move, t, n);
+        return;
+    }
+    VklArgs args = {.MOVE = {.steps = (uint32_t)move->steps,
+                             .rows = (uint32_t)move->rows,
+                             .columns = (uint32_t)move->columns,
+                             .dst_step = (uint32_t)move->dst_step,
+                             .dst_row = (uint32_t)move->dst_row,
+                             .src_step = (uint32_t)move->src_step,
+                             .src_row = (uint32_t)move->src_row,
+                             .mode = move->add ? VKL_MOVE_ADD : VKL_MOVE_COPY,
+                             .guard = move->guard,
+                             .first_step = (uint32_t)t,
+                             .first_row = (uint32_t)n,
+                             .value = move->value}};
+    VklOperand operands[4] = {{move->dst, reach(move->steps, move->dst_step, move->rows, move->dst_row, move->columns),
+                               move->add || move->guard == VKL_MOVE_FROZEN ? VKL_READ_WRITE : VKL_WRITE},
+                              {move->src, reach(move->steps, move->src_step, move->rows, move->src_row, move->columns), VKL_READ},
+                              {move->lengths, n + move->rows, move->guard ? VKL_READ : 0}};
+    vkl_plan_call(plan, VKL_KERNEL_MOVE, 0, move->steps * move->rows * move->columns, operands, &args, move->steps * move->rows,
+                  move->columns);
+}
+
+/* Halves the dimension that reaches furthest until both sides fit a window. */
+static void move_part(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t n)
+{
+    uint64_t window = vkl_plan_window(plan);
+    uint64_t dst = reach(move->steps, move->dst_step, move->rows, move->dst_row, move->columns);
+    uint64_t src = reach(move->steps, move->src_step, move->rows, move->src_row, move->columns);
+    if (plan->status)
+        return;
+    if ((dst <= window && src <= window) || (move->steps == 1 && move->rows == 1)) {
+        move_op(plan, move, t, n);
+        return;
+    }
+    uint64_t by_step = larger((move->steps - 1) * move->dst_step, (move->steps - 1) * move->src_step);
+    uint64_t by_row = larger((move->rows - 1) * move->dst_row, (move->rows - 1) * move->src_row);
+    VklMove low = *move, high = *move;
+    if (by_step >= by_row) {
+        low.steps = move->steps / 2;
+        high.steps = move->steps - low.steps;
+        high.dst.at += low.steps * move->dst_step;
+        high.src.at += low.steps * move->src_step;
+        move_part(plan, &low, t, n);
+        move_part(plan, &high, t + low.steps, n);
+    } else {
+        low.rows = move->rows / 2;
+        high.rows = move->rows - low.rows;
+        high.dst.at += low.rows * move->dst_row;
+        high.src.at += low.rows * move->src_row;
+        move_part(plan, &low, t, n);
+        move_part(plan, &high, t, n + low.rows);
+    }
+}
+
+void vkl_plan_move(VklPlan *plan, const VklMove *move)
+{
+    move_part(plan, move, 0, 0);
+}
+
+void vkl_plan_column_dot(VklPlan *plan, const VklColumnDot *dot)
+{
+    uint64_t window = vkl_plan_window(plan);
+    uint64_t most = smaller(
+        VKL_GEMM_MAX_K, smaller(rows_in(window, dot->a_ld, dot->units * dot->a_stride), rows_in(window, dot->b_ld, dot->units)));
+    for (uint64_t row = 0; row < dot->rows && !plan->status; row += most) {
+        uint64_t rows = smaller(most, dot->rows - row);
+        bool accumulate = dot->accumulate || row;
+        VklArgs args = {.COLUMN_DOT = {.rows = (uint32_t)rows,
+                                       .units = (uint32_t)dot->units,
+                                       .a_ld = (uint32_t)dot->a_ld,
+                                       .a_stride = (uint32_t)dot->a_stride,
+                                       .b_ld = (uint32_t)dot->b_ld,
+                                       .accumulate = accumulate}};
+        VklOperand operands[4] = {
+            {dot->out, dot->units, accumulate ? VKL_READ_WRITE : VKL_WRITE},
+            {vkl_array_at(dot->a, row * dot->a_ld), span(rows, dot->a_ld, (dot->units - 1) * dot->a_stride + 1), VKL_READ},
+            {vkl_array_at(dot->b, row * dot->b_ld), span(rows, dot->b_ld, dot->units), VKL_READ}};
+        vkl_plan_call(plan, VKL_KERNEL_COLUMN_DOT, 0, dot->units, operands, &args, dot->units, rows);
+    }
 }
 
 /* ---- Training step ---- */
