@@ -184,7 +184,8 @@ struct VklMoveArgs {
  * element is added to `offset`). dst may be src (same strides).
  * The draw is Philox 4x32-10 with key (seed0, seed1 ^ offset), counter (q, row, step, stream), q = column / 4, word column % 4 of the
  * block; column = first_column + k, row = first_row + j, step = first_step + i * step_stride (0: one mask for all steps).
- * Kept where word >= threshold, threshold = round(p * 2^32); p = 1: `all` is 1 and nothing is kept. */
+ * Kept where word >= threshold, threshold = round(p * 2^32); p = 1: `all` is 1 and nothing is kept. With ADD, dst is left alone where nothing
+ * is kept. One invocation for each block of each line, linearly, blocks fastest; (first_column % 4 + columns + 3) / 4 blocks a line, never more than columns. */
 struct VklDropoutArgs {
     uint32_t off0, off1, off2, off3;
     uint32_t steps, rows, columns;

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the complete operator needs besides products and cells: strided copies, dropout, and small sums. Items are lines (one row at
+ * one step) of MOVE and DROPOUT, rows of JOIN and SPREAD, columns of COLUMN_DOT.
+ */
+#include <stdbool.h>
+
+#include "../philox.h"
+#include "activations.h"
+#include "kernels.h"
+
+void vkl_cpu_join(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+{
+    const struct VklJoinArgs *args = &op->args.JOIN;
+    float *dh = (float *)ptr[0] + args->off0;
+    float *side = (float *)ptr[1] + args->off1;
+    const float *gy = (const float *)ptr[2] + args->off2;
+    bool has_carry = args->carry != VKL_ABSENT;
+
+    for (size_t row = begin; row < end; row++) {
+        size_t at = row * args->units;
+        const float *gy_row = args->gy_ld != VKL_ABSENT ? gy + row * args->gy_ld : NULL;
+        const float *rec = args->rec != VKL_ABSENT ? side + args->rec + row * args->rec_ld : NULL;
+        bool frozen = args->lengths != VKL_ABSENT && args->t >= float_bits(side[args->lengths + row]);
+        for (size_t u = 0; u < args->units; u++) {
+            float v = gy_row ? gy_row[u] : 0.0f;
+            v += rec ? rec[u] : 0.0f;
+            if (has_carry) {
+                v += side[args->carry + at + u];
+                side[args->carry + at + u] = frozen ? v : 0.0f;
+            }
+            dh[at + u] = frozen ? 0.0f : v;
+        }
+    }
+}
+
+void vkl_cpu_move(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+{
+    const struct VklMoveArgs *args = &op->args.MOVE;
+    size_t columns = args->columns;
+
+    for (uint64_t line = begin; line < end; line++) {
+        size_t step = (size_t)(line / args->rows), row = (size_t)(line % args->rows);
+        float *dst = (float *)ptr[0] + args->off0 + step * args->dst_step + row * args->dst_row;
+        const float *src = (const float *)ptr[1] + args->off1 + step * args->src_step + row * args->src_row;
+        if (args->guard != VKL_MOVE_ALL) {
+            const uint32_t *lengths = (const uint32_t *)ptr[2] + args->off2 + args->first_row;
+            bool frozen = args->first_step + step >= lengths[row];
+            if (frozen != (args->guard == VKL_MOVE_FROZEN)) {
+                if (args->guard == VKL_MOVE_LIVE && args->mode == VKL_MOVE_COPY)
+                    for (size_t k = 0; k < columns; k++)
+                        dst[k] = args->value;
+                continue;
+            }
+        }
+        if (args->mode == VKL_MOVE_ADD)
+            for (size_t k = 0; k < columns; k++)
+                dst[k] += src[k];
+        else
+            memmove(dst, src, columns * sizeof(*dst)); /* a copy onto itself is allowed */
+    }
+}
+
+/* One element. As bits, since what is kept with a scale of 1 is kept as it is, and what is dropped is 0 whatever it was. */
+static void drop(const struct VklDropoutArgs *args, bool kept, float *dst, const float *src)
+{
+    if (args->mode == VKL_MOVE_ADD) {
+        if (kept)
+            *dst += *src * args->scale;
+    } else if (!kept) {
+        *dst = 0.0f;
+    } else if (args->scale == 1.0f) {
+        memmove(dst, src, sizeof(*dst));
+    } else {
+        *dst = *src * args->scale;
+    }
+}
+
+void vkl_cpu_dropout(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+{
+    const struct VklDropoutArgs *args = &op->args.DROPOUT;
+    const uint32_t *state = (const uint32_t *)ptr[2] + args->off2;
+    uint32_t offset = args->offset + (args->offset_at != VKL_ABSENT ? state[args->offset_at] : 0);
+
+    for (uint64_t line = begin; line < end; line++) {
+        size_t step = (size_t)(line / args->rows), row = (size_t)(line % args->rows);
+        float *dst = (float *)ptr[0] + args->off0 + step * args->dst_step + row * args->dst_row;
+        const float *src = (const float *)ptr[1] + args->off1 + step * args->src_step + row * args->src_row;
+        for (size_t k = 0; k < args->columns;) {
+            uint32_t column = args->first_column + (uint32_t)k;
+            uint32_t word[4] = {column / 4, args->first_row + (uint32_t)row,
+                                args->first_step + (uint32_t)step * args->step_stride, args->stream};
+            vkl_philox(word, args->seed0, args->seed1 ^ offset);
+            for (uint32_t w = column % 4; w < 4 && k < args->columns; w++, k++)
+                drop(args, !args->all && word[w] >= args->threshold, dst + k, src + k);
+        }
+    }
+}
+
+void vkl_cpu_spread(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+{
+    const struct VklSpreadArgs *args = &op->args.SPREAD;
+    const float *bias = (const float *)ptr[2] + args->off2;
+
+    for (size_t row = begin; row < end; row++) {
+        float *gates = (float *)ptr[0] + args->off0 + row * args->gates_ld;
+        float *x = (float *)ptr[1] + args->off1 + row * args->x_ld;
+        for (size_t u = 0; u < args->units; u++) {
+            size_t packed = u * args->unit_stride;
+            float total = 0.0f;
+            for (size_t g = 0; g < args->gates; g++) {
+                size_t at = packed + g * args->gate_stride;
+                if (op->spec[VKL_SPEC_FORM] == 0) {
+                    float sum = x[u];
+                    for (size_t r = 0; r < args->bias_rows; r++)
+                        sum += bias[r * args->gates * args->units + at];
+                    gates[at] = sum;
+                } else {
+                    total += gates[at];
+                }
+            }
+            if (op->spec[VKL_SPEC_FORM] != 0)
+                x[u] = total;
+        }
+    }
+}
+
+void vkl_cpu_column_dot(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+{
+    const struct VklColumnDotArgs *args = &op->args.COLUMN_DOT;
+    float *out = (float *)ptr[0] + args->off0;
+    const float *a = (const float *)ptr[1] + args->off1;
+    const float *b = (const float *)ptr[2] + args->off2;
+
+    /* A few columns at a time, so that rows are read in order. */
+    enum { STRIP = 16 };
+    for (size_t first = begin; first < end; first += STRIP) {
+        size_t n = end - first < STRIP ? (size_t)(end - first) : STRIP;
+        float sum[STRIP] = {0};
+        for (size_t row = 0; row < args->rows; row++)
+            for (size_t u = 0; u < n; u++)
+                sum[u] += a[row * args->a_ld + (first + u) * args->a_stride] * b[row * args->b_ld + first + u];
+        for (size_t u = 0; u < n; u++)
+            out[first + u] = args->accumulate ? sum[u] + out[first + u] : sum[u];
+    }
+}
