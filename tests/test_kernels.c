@@ -497,6 +497,7 @@ typedef struct StepCase {
     bool keep;           /* forward */
     bool in_place;       /* forward: c' in the place of c; backward: dc_out in the place of c */
     bool next, dy, dc;   /* backward: which terms there are */
+    uint64_t gap;        /* between rows of h and of dy */
     uint64_t window;     /* 0: the device's own */
     uint32_t workgroups; /* with window */
 } StepCase;
@@ -509,20 +510,21 @@ static void forward_slots(Rig *rig, const StepCase *t)
         rig_narrow(rig, t->window, t->workgroups);
     rig_slot(rig, VKL_SLOT_RESERVE, 4 * n, 2);
     rig_slot(rig, VKL_SLOT_PARAMS, 4 * t->units * t->units, 1 / sqrtf((float)t->units));
-    rig_slot(rig, VKL_SLOT_Y, 2 * n, 1);
+    rig_slot(rig, VKL_SLOT_Y, 2 * t->rows * (t->units + t->gap), 1);
     rig_slot(rig, VKL_SLOT_WORKSPACE, 2 * n, 1);
 }
 
 static void forward_check(Rig *rig, const StepCase *t, const char *what)
 {
-    uint64_t n = t->rows * t->units, units = t->units;
+    uint64_t n = t->rows * t->units, units = t->units, h_ld = units + t->gap, h_next = t->rows * h_ld;
     uint64_t c_next = t->in_place ? 0 : n;
     vkl_plan_lstm_forward(&rig->plan, &(VklCellForward){.rows = t->rows,
                                                         .units = units,
+                                                        .h_ld = h_ld,
                                                         .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
                                                         .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
                                                         .h_prev = rig_array(rig, VKL_SLOT_Y, 0),
-                                                        .h_next = rig_array(rig, VKL_SLOT_Y, n),
+                                                        .h_next = rig_array(rig, VKL_SLOT_Y, h_next),
                                                         .c_prev = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
                                                         .c_next = rig_array(rig, VKL_SLOT_WORKSPACE, c_next),
                                                         .keep = t->keep});
@@ -532,7 +534,9 @@ static void forward_check(Rig *rig, const StepCase *t, const char *what)
     const float *w = rig_initial(rig, VKL_SLOT_PARAMS);
     const float *h = rig_initial(rig, VKL_SLOT_Y);
     const float *c = rig_initial(rig, VKL_SLOT_WORKSPACE);
-    double *want_gates = doubles(4 * n), *want_h = doubles(n), *want_c = doubles(n);
+    double *want_gates = doubles(4 * n), *want_h = doubles(h_next), *want_c = doubles(n);
+    for (uint64_t i = 0; i < h_next; i++)
+        want_h[i] = h[h_next + i];
     for (uint64_t row = 0; row < t->rows; row++)
         for (uint64_t unit = 0; unit < units; unit++) {
             uint64_t at = row * units + unit;
@@ -540,11 +544,11 @@ static void forward_check(Rig *rig, const StepCase *t, const char *what)
             for (int gate = 0; gate < 4; gate++) {
                 pre[gate] = gates[4 * at + (uint64_t)gate];
                 for (uint64_t j = 0; j < units; j++)
-                    pre[gate] += (double)h[row * units + j] * w[(j * units + unit) * 4 + (uint64_t)gate];
+                    pre[gate] += (double)h[row * h_ld + j] * w[(j * units + unit) * 4 + (uint64_t)gate];
             }
             double i = sigmoid(pre[0]), f = sigmoid(pre[1]), g = tanh(pre[2]), o = sigmoid(pre[3]);
             want_c[at] = f * c[at] + i * g;
-            want_h[at] = o * tanh(want_c[at]);
+            want_h[row * h_ld + unit] = o * tanh(want_c[at]);
             want_gates[4 * at] = i;
             want_gates[4 * at + 1] = f;
             want_gates[4 * at + 2] = g;
@@ -555,14 +559,17 @@ static void forward_check(Rig *rig, const StepCase *t, const char *what)
     size_t length = strlen(name);
     double tolerance = sum_tolerance(units);
     strcpy(name + length, "h");
-    test_compare(name, rig_result(rig, VKL_SLOT_Y) + n, want_h, n, tolerance);
+    test_compare(name, rig_result(rig, VKL_SLOT_Y) + h_next, want_h, h_next, tolerance);
     strcpy(name + length, "c");
     test_compare(name, rig_result(rig, VKL_SLOT_WORKSPACE) + c_next, want_c, n, tolerance);
     if (t->keep) {
         strcpy(name + length, "gates");
         test_compare(name, rig_result(rig, VKL_SLOT_RESERVE), want_gates, 4 * n, tolerance);
     }
-    cr_assert(!memcmp(rig_result(rig, VKL_SLOT_Y), h, n * sizeof(float)), "%s: h before the step was changed", what);
+    cr_assert(!memcmp(rig_result(rig, VKL_SLOT_Y), h, h_next * sizeof(float)), "%s: h before the step was changed", what);
+    for (uint64_t i = h_next; i < 2 * h_next; i++)
+        cr_assert((i % h_ld < units) || !memcmp(rig_result(rig, VKL_SLOT_Y) + i, h + i, sizeof(float)),
+                  "%s: what lies between rows of h was changed", what);
     cr_assert(t->in_place || !memcmp(rig_result(rig, VKL_SLOT_WORKSPACE), c, n * sizeof(float)),
               "%s: c before the step was changed", what);
     free(want_gates);
@@ -583,10 +590,13 @@ Test(kernels, lstm_forward_steps_at_any_number_of_rows_and_units)
         {.rows = 65, .units = 5, .keep = false, .in_place = true},
         {.rows = 4, .units = 64, .keep = true, .in_place = true},
         {.rows = 2, .units = 257, .keep = true},
+        {.rows = 5, .units = 13, .keep = true, .gap = 3},
         /* many workgroups on y; rows in parts; the recurrent product apart (k = 0) */
         {.rows = 9, .units = 65, .keep = true, .window = 65 * 65 * 4, .workgroups = 2},
         {.rows = 37, .units = 9, .keep = true, .window = 350, .workgroups = 3},
+        {.rows = 37, .units = 9, .keep = true, .gap = 4, .window = 500, .workgroups = 3},
         {.rows = 5, .units = 33, .keep = true, .window = 700, .workgroups = 1},
+        {.rows = 5, .units = 33, .keep = true, .gap = 34, .window = 700, .workgroups = 1},
     };
     Rig rig;
     rig_begin(&rig);
@@ -636,7 +646,7 @@ static void backward_slots(Rig *rig, const StepCase *t)
     for (uint64_t i = 0; i < 4 * n; i++)
         gates[i] = i % 4 == 2 ? gates[i] : 0.5f + 0.5f * gates[i]; /* activated: g in (-1, 1), the others in (0, 1) */
     rig_slot(rig, VKL_SLOT_PARAMS, 4 * t->units * t->units, 1 / sqrtf((float)t->units));
-    rig_slot(rig, VKL_SLOT_GY, n, 1);
+    rig_slot(rig, VKL_SLOT_GY, t->rows * (t->units + t->gap), 1);
     rig_slot(rig, VKL_SLOT_DX, n, 1);
     rig_slot(rig, VKL_SLOT_WORKSPACE, 4 * n, 1);
 }
@@ -648,6 +658,7 @@ static void backward_check(Rig *rig, const StepCase *t, const char *what)
     vkl_plan_lstm_backward(&rig->plan,
                            &(VklCellBackward){.rows = t->rows,
                                               .units = units,
+                                              .dy_ld = units + t->gap,
                                               .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
                                               .gates_next = t->next ? rig_array(rig, VKL_SLOT_RESERVE, 4 * n) : VKL_NO_ARRAY,
                                               .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
@@ -667,7 +678,7 @@ static void backward_check(Rig *rig, const StepCase *t, const char *what)
     for (uint64_t row = 0; row < t->rows; row++)
         for (uint64_t unit = 0; unit < units; unit++) {
             uint64_t at = row * units + unit;
-            double dh = t->dy ? dy[at] : 0;
+            double dh = t->dy ? dy[row * (units + t->gap) + unit] : 0;
             for (uint64_t j = 0; t->next && j < 4 * units; j++)
                 dh += (double)gates[4 * n + row * 4 * units + j] * w[unit * 4 * units + j];
             double i = gates[4 * at], f = gates[4 * at + 1], g = gates[4 * at + 2], o = gates[4 * at + 3];
@@ -708,10 +719,12 @@ Test(kernels, lstm_backward_steps_with_and_without_each_term)
         {.rows = 5, .units = 65, .next = true, .dy = true, .dc = true},
         {.rows = 65, .units = 5, .dc = true, .in_place = true},
         {.rows = 2, .units = 257, .next = true, .dy = true, .dc = true},
+        {.rows = 5, .units = 13, .next = true, .dy = true, .dc = true, .gap = 3},
         /* many workgroups on y; the recurrent product apart, added to dy or alone */
         {.rows = 9, .units = 65, .next = true, .dy = true, .dc = true, .window = 65 * 65 * 4, .workgroups = 2},
         {.rows = 5, .units = 33, .next = true, .dy = true, .dc = true, .window = 1400, .workgroups = 1},
         {.rows = 5, .units = 33, .next = true, .dc = true, .window = 1400, .workgroups = 1},
+        {.rows = 5, .units = 33, .next = true, .dy = true, .dc = true, .gap = 34, .window = 1400, .workgroups = 1},
     };
     Rig rig;
     rig_begin(&rig);
@@ -1240,6 +1253,7 @@ static void plan_everything(Rig *rig)
                                              .activation = VKL_ACTIVATION_TANH});
     vkl_plan_lstm_forward(&rig->plan, &(VklCellForward){.rows = ROWS,
                                                         .units = UNITS,
+                                                        .h_ld = UNITS,
                                                         .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
                                                         .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
                                                         .h_prev = rig_array(rig, VKL_SLOT_Y, 0),
@@ -1249,6 +1263,7 @@ static void plan_everything(Rig *rig)
                                                         .keep = true});
     vkl_plan_lstm_backward(&rig->plan, &(VklCellBackward){.rows = ROWS,
                                                           .units = UNITS,
+                                                          .dy_ld = UNITS,
                                                           .gates = rig_array(rig, VKL_SLOT_RESERVE, 0),
                                                           .gates_next = rig_array(rig, VKL_SLOT_RESERVE, 4 * n),
                                                           .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
