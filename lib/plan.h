@@ -202,8 +202,9 @@ typedef struct VklMove {
     uint64_t steps, rows, columns;
     uint64_t dst_step, dst_row, src_step, src_row;
     bool add;
-    uint32_t guard;   /* VKL_MOVE_ALL ... */
-    VklArray lengths; /* with a guard */
+    uint32_t guard;      /* VKL_MOVE_ALL ... */
+    VklArray lengths;    /* with a guard */
+    uint64_t first_step; /* of the time steps that lengths and draws count */
     float value;
     const VklDraw *draw;
 } VklMove;

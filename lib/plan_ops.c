@@ -129,7 +129,8 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
     else
         step.k = smaller(step.k, rows_in(window, gemm->ldb, step.n));
     if (gemm->form == VKL_GEMM_TN) {
-        step.k = smaller(step.k, rows_in(window, gemm->lda, first_rows(gemm)));
+        if (first_rows(gemm))
+            step.k = smaller(step.k, rows_in(window, gemm->lda, first_rows(gemm)));
         if (gemm->m_first)
             step.k = smaller(step.k, rows_in(window, gemm->lda_second, gemm->m - gemm->ones - gemm->m_first));
     } else {
@@ -520,7 +521,7 @@ static void move_part(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t n
 
 void vkl_plan_move(VklPlan *plan, const VklMove *move)
 {
-    move_part(plan, move, 0, 0);
+    move_part(plan, move, move->first_step, 0);
 }
 
 void vkl_plan_column_dot(VklPlan *plan, const VklColumnDot *dot)

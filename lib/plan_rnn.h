@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * The recurrent layers as kernel calls. Where everything lies (in floats):
+ * The recurrent layers as kernel calls. Where everything lies (in floats; K inputs of a layer, G gates, P = H without a projection):
  *
- * params, per layer     W_ih [I][H][4] | W_hh [H][H][4] | b_ih [H][4] | b_hh [H][4]: the four gates of a unit side by side, so that
- *                       one invocation owns a unit. All gradients of a layer are one GEMM: x, h[t-1] and ones times the gates.
- * reserve, per layer    gates [T][N][H][4] | h [T + 1][N][H] | c [T + 2][N][H]. Slot 0 of h and c is the initial state, so that
- *                       h[0 .. T-1] is the left operand of dW_hh as it stands. Backward turns gates into their gradients, and keeps the
- *                       carried dc of step t in the slot of c[t + 1], which no later step reads; slot T + 1 is for gcn.
- * forward_workspace     the same for one layer at a time, without what backward needs: gates | h of this and of the layer below | c [N][H]
- * backward_workspace    dy of the layer below [T][N][H] | dh of one step [N][H] | last dy with ghn added [N][H]
+ * params, per layer and direction
+ *     LSTM, RNN    W_ih [K][G H] | W_hh [P][G H] | b_ih | b_hh | peepholes [3][H] | W_hr [H][P]
+ *     GRU after    W_ih [K][3H] | b_ih | W_hh [P][3H] | b_hh       columns of W_ih: n r z, of W_hh: r z n
+ *     GRU before   W_ih [K][3H] | b_ih | b_hh | W_hh [P][3H]       columns of both: n r z
+ *     LSTM's columns are [H][4]: the gates of a unit side by side, so that one invocation of the fused kernels owns a unit; with a mask for
+ *     each gate of recurrent dropout they are [4][H], so that each gate is a product of its own.
+ * gates, per direction     [T][N][width]; width G H, GRU after 4 H: n r z and W_hn h + b_hn. The input product makes their first columns
+ *     (X view); the gradients of W_hh come from their H view, which is the same but for GRU after, where it begins at r.
+ * h, per layer             [T + 2][N][h_ld]: forward | reverse | their sum | masked copies of each, as far as they are used. Slot t + 1 holds
+ *     step t of both directions, slot 0 the forward, slot T + 1 the reverse initial state: so the states before each step are a matrix [T N][.]
+ *     of their own, the left side of dW_hh.
+ * c, per direction (LSTM)  [T + 2][N][H], slots as h. Backward keeps the carried dc of a step in the slot of that step's c, which no later
+ *     step reads; the far slot is for gcn. With peepholes, whose gradients need all of c, dc stays in the far slot.
+ * rh (GRU before), m (projection)   [T][N][H] per direction: the operand of the candidate's, of the projection's product
+ * drawn                    [T][N][K]: the layer's input after dropout
+ *
+ * The reserve holds these for every layer, with `recompute` h and c alone; the workspace what is left, once, and a small side arena per pass.
  */
 #ifndef VKL_PLAN_RNN_H
 #define VKL_PLAN_RNN_H
@@ -16,14 +26,30 @@
 #include "plan.h"
 #include "vklstm/rnn.h"
 
+/* What a description comes to. */
+typedef struct VklRnnForm {
+    uint64_t D, P, W;       /* directions, outputs of one, outputs of a layer */
+    uint64_t gates;         /* G */
+    uint64_t columns;       /* G H */
+    uint64_t width, h_view; /* of a row of gates; where its H view begins */
+    uint64_t gate_stride, unit_stride;
+    uint64_t bias_rows; /* 2, 1, 0 */
+    bool gru_after, gru_before, lstm;
+    bool fused;     /* the fused LSTM kernels do it, if there are no lengths */
+    uint64_t masks; /* masked copies of h for each direction: 0, 1, or one for each gate */
+    uint64_t h_ld, sum_at, masked_at;
+} VklRnnForm;
+
+VklRnnForm vkl_rnn_form(const VklRnnDesc *desc);
+
+/* Where a layer's tensors are in params; UINT64_MAX: it has none. */
 typedef struct VklRnnPlace {
-    uint64_t inputs;             /* features of the layer's x */
-    uint64_t w_ih, w_hh, bias;   /* in params */
-    uint64_t gates, h, c;        /* in the reserve, or in the forward workspace */
-    uint64_t h_stride, c_stride; /* from one time slot to the next */
+    uint64_t inputs;
+    uint64_t w_ih, w_hh, b_ih, b_hh, peephole, w_hr, end;
 } VklRnnPlace;
 
-void vkl_rnn_place(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool training, uint64_t layer, VklRnnPlace *place);
+void vkl_rnn_place(const VklRnnDesc *desc, uint64_t layer, uint64_t direction, VklRnnPlace *place);
+uint64_t vkl_rnn_params(const VklRnnDesc *desc); /* floats, a multiple of 4 */
 
 /* All sizes in bytes; false when one does not fit 63 bits. T and N may be 0: then only params is set. */
 bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes *sizes);
@@ -33,20 +59,19 @@ typedef struct VklRnnPass {
     const VklRnnDesc *desc;
     uint64_t T, N;
     bool training;
-    bool zero_states; /* slot 0 of h and c in the reserve is known to hold zeros: h0 and c0 are absent and nothing is written */
-    VklArray params, x, h0, c0, y, hn, cn;
-    VklArray memory;                                         /* the reserve with training, else the forward workspace */
-    VklArray workspace, gy, ghn, gcn, dx, dh0, dc0, dparams; /* backward */
-    bool gy_last;                                            /* gy is [N][H], of the last time step alone */
-    bool accumulate;
+    bool
+        zero_states; /* the initial slots of h and c in the reserve are known to hold zeros: h0 and c0 are absent and nothing is written */
+    VklArray params, x, lengths, h0, c0, y, hn, cn;
+    VklArray reserve;                             /* training */
+    VklArray workspace;                           /* of forward, of backward */
+    VklArray gy, ghn, gcn, dx, dh0, dc0, dparams; /* backward */
+    bool accumulate, padded;                      /* padded: the padding behind dparams is known to be zero */
+    uint64_t seed, first_row;
+    uint32_t offset;
+    VklArray state; /* a step state whose STEP is added to offset; absent: none */
 } VklRnnPass;
 
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass);
 void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass);
-
-/* Where the top layer's h of the last time step is after a forward: [N][H]. */
-VklArray vkl_rnn_last_h(const VklRnnPass *pass);
-/* And all its time steps: [T][N][H]. */
-VklArray vkl_rnn_all_h(const VklRnnPass *pass);
 
 #endif
