@@ -81,8 +81,9 @@ struct VklCellBackwardArgs {
  *
  * `side` (binding 3) is a small arena: recurrent products, lengths, peepholes, recurrent biases, carried gradients; positions in it are
  * elements from off3 on, VKL_ABSENT where there is none. Floats; lengths are uint bits.
- * A row is frozen at step t when t >= lengths[row]: forward keeps its state (h_next = h_prev, c_next = c_prev), backward gives gates a
- * gradient of 0 and passes carried gradients through.
+ * A row is frozen at step t when t >= lengths[row]: forward keeps its state (h_next = h_prev, or 0 where that is VKL_ABSENT, c_next =
+ * c_prev; rh = 0) and leaves its gates as they are, backward gives gates a gradient of 0 without reading them and passes carried gradients
+ * through.
  * `kinds`: activations f, g, h of ONNX's order as VklGateActivation, one byte each from the lowest; alpha and beta beside. Clips: 0 is off;
  * a clip's derivative is 1 on the closed interval. NaN passes through everything. */
 #define VKL_ABSENT 0xffffffffu
@@ -94,13 +95,14 @@ struct VklCellBackwardArgs {
 /* LSTM_POINT_FORWARD. Bindings: gates (read and write), c (read and write), out (read and write), side (read).
  * pre_g = gates[g] + (rec ? rec[g] : 0) + peepholes (i, f: p c_prev; o: p c_next); side[peephole + 0|1|2 * units + u] is p of i, f, o.
  * c_next = clip(f c_prev + i g); out[h_next + row * h_ld + u] = o * act_h(c_next).
- * With a projection `out` is not h but the operand of the projection's product, and h_prev is VKL_ABSENT: nothing is kept for frozen rows there.
+ * With a projection `out` is not h but the operand of the projection's product, and h_prev is VKL_ABSENT: frozen rows are 0 there.
  *
  * GRU_POINT_FORWARD. Bindings: gates (read and write), rh (write; before, first phase), h (read and write), side (read).
  * bias: b_hh at side[bias + 0|1|2 * units + u], r z n; VKL_ABSENT: 0.
  *   after:  r, z from gates + rec + b; gate 3 := rec_n + b_n; n = act_g(clip(gates_n + r * gate3)), whose argument is kept as gate 0;
  *           h_next = (1 - z) n + z h_prev.
- *   before, FIRST:  r, z from gates + rec (r, z) ; raw kept as gates 1, 2; rh[row * rh_ld + u] = r * h_op[...], h_op the (masked) operand: `hop` in h.
+ *   before, FIRST:  r, z from gates + rec (r, z) ; raw kept as gates 1, 2; rh[row * rh_ld + u] = r * h_op[...], h_op the (masked) operand: `hop` in h,
+ *           whose rows are h_ld apart too.
  *   before, SECOND: n = act_g(clip(gates_n + rec[0]));  rec has one gate here;  h_next = (1 - z) n + z h_prev. Biases are in gates already.
  *   KEEP is always set in FIRST, since SECOND reads z from the raw value.
  *
@@ -133,7 +135,7 @@ struct VklPointForwardArgs {
  *   after: gates 0 1 2 := gradients of n's, r's, z's argument; gate 3 := gradient of (W_hn h + b_hn) = gate 0's * r.
  *   before, FIRST: dh as above; gates 0, 2 := gradients of n's and z's argument; carry = dh * z. gate 1 stays raw.
  *   before, SECOND: rec is drh = dn W_hn^T; gate 1 := drh * hop * act'(r), hop the (masked) operand at c_prev in binding 1;
- *           side[out + row * rec_ld + u] := drh * r, which the caller adds to carry. dh, gy and carry are not touched.
+ *           side[out + row * rec_ld + u] := drh * r (0 for frozen rows), which the caller adds to carry. dh, gy and carry are not touched.
  *
  * RNN_POINT_BACKWARD. Bindings: gates (read and write), gates again, gy (read), side (read and write). */
 struct VklPointBackwardArgs {
