@@ -700,7 +700,7 @@ bool ref_rnn(RefRnn *run)
         cell->size = s;
         cell->inputs = inputs_of(desc, layer);
         cell->skip = desc->skip_input && layer == 0;
-        cell->activation = desc->activations[d];
+        cell->activation = desc->activations[is_reverse(run, d)];
         for (int kind = 0; kind < KINDS; kind++) {
             const size_t place = place_of(desc, layer, d, kind);
             cell->w[kind] = has(desc, layer, kind) ? run->params[place] : NULL;
