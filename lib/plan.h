@@ -37,6 +37,7 @@ typedef struct VklCaps {
     X(GRADS, "dparams")       \
     X(STEP_GRADS, "grads")    \
     X(X, "x")                 \
+    X(LENGTHS, "lengths")     \
     X(Y, "y")                 \
     X(H0, "h0")               \
     X(C0, "c0")               \

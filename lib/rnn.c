@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "init.h"
@@ -12,10 +14,129 @@ struct VklRnn {
     VklExecCache cache;
 };
 
+VklActivationDesc vkl_gate_activation(VklGateActivation kind)
+{
+    static const VklActivationDesc defaults[] = {
+        [VKL_GATE_HARD_SIGMOID] = {.alpha = 0.2f, .beta = 0.5f},
+        [VKL_GATE_LEAKY_RELU] = {.alpha = 0.01f},
+        [VKL_GATE_THRESHOLDED_RELU] = {.alpha = 1},
+        [VKL_GATE_ELU] = {.alpha = 1},
+        [VKL_GATE_SOFTPLUS] = {.alpha = 0},
+    };
+    VklActivationDesc activation = {.kind = kind};
+    if (kind >= 0 && kind <= VKL_GATE_SOFTPLUS) {
+        activation = defaults[kind];
+        activation.kind = kind;
+    }
+    return activation;
+}
+
+bool vkl_gate_activation_kind(const char *name, VklGateActivation *kind)
+{
+    static const char *const names[] = {"sigmoid",         "tanh",       "relu", "hardsigmoid", "affine",  "leakyrelu",
+                                        "thresholdedrelu", "scaledtanh", "elu",  "softsign",    "softplus"};
+    for (size_t i = 0; name && i < sizeof(names) / sizeof(*names); i++) {
+        size_t at = 0;
+        while (names[i][at] && tolower((unsigned char)name[at]) == names[i][at])
+            at++;
+        if (!names[i][at] && !name[at]) {
+            *kind = (VklGateActivation)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size)
 {
-    return (VklRnnDesc){
-        .struct_size = sizeof(VklRnnDesc), .cell = cell, .input_size = input_size, .hidden_size = hidden_size, .layers = 1};
+    VklRnnDesc desc = {.struct_size = sizeof(VklRnnDesc),
+                       .cell = cell,
+                       .input_size = input_size,
+                       .hidden_size = hidden_size,
+                       .layers = 1,
+                       .reset_after = true};
+    VklGateActivation first = cell == VKL_CELL_RNN_TANH   ? VKL_GATE_TANH
+                              : cell == VKL_CELL_RNN_RELU ? VKL_GATE_RELU
+                                                          : VKL_GATE_SIGMOID;
+    for (int direction = 0; direction < 2; direction++) {
+        desc.activations[direction][0] = vkl_gate_activation(first);
+        desc.activations[direction][1] = vkl_gate_activation(VKL_GATE_TANH);
+        desc.activations[direction][2] = vkl_gate_activation(VKL_GATE_TANH);
+    }
+    return desc;
+}
+
+/* How many activations a cell has. */
+static int roles(VklCell cell)
+{
+    return cell == VKL_CELL_LSTM ? 3 : cell == VKL_CELL_GRU ? 2 : 1;
+}
+
+static VklStatus check_activations(VklContext *context, const VklRnnDesc *desc)
+{
+    for (int direction = 0; direction < 2; direction++)
+        for (int role = 0; role < roles(desc->cell); role++) {
+            const VklActivationDesc *activation = &desc->activations[direction][role];
+            if (activation->kind < VKL_GATE_SIGMOID || activation->kind > VKL_GATE_SOFTPLUS)
+                return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                                "vkl_rnn_create: activations[%d][%d] is %d, none of VklGateActivation", direction, role,
+                                (int)activation->kind);
+            if (!isfinite(activation->alpha) || !isfinite(activation->beta))
+                return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                                "vkl_rnn_create: activations[%d][%d] has alpha %g and beta %g; both must be finite", direction,
+                                role, (double)activation->alpha, (double)activation->beta);
+            if ((activation->kind == VKL_GATE_AFFINE || activation->kind == VKL_GATE_SCALED_TANH) && activation->alpha == 0 &&
+                activation->beta == 0)
+                return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                                "vkl_rnn_create: activations[%d][%d] is %s, whose alpha and beta must be given; both are 0",
+                                direction, role, activation->kind == VKL_GATE_AFFINE ? "affine" : "scaled tanh");
+        }
+    return VKL_OK;
+}
+
+static VklStatus check_options(VklContext *context, const VklRnnDesc *desc)
+{
+    static const char *const cells[] = {"LSTM", "GRU", "RNN", "RNN"};
+    const struct {
+        const char *name;
+        int value, last;
+    } kinds[] = {{"cell", (int)desc->cell, VKL_CELL_RNN_RELU},
+                 {"direction", (int)desc->direction, VKL_DIRECTION_BOTH},
+                 {"merge", (int)desc->merge, VKL_MERGE_SUM},
+                 {"bias", (int)desc->bias, VKL_BIAS_NONE},
+                 {"recurrent_dropout_mode", (int)desc->recurrent_dropout_mode, VKL_RECURRENT_DROPOUT_PER_GATE}};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+        if (kinds[i].value < 0 || kinds[i].value > kinds[i].last)
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: %s is %d; it must be from 0 to %d", kinds[i].name,
+                            kinds[i].value, kinds[i].last);
+    const struct {
+        const char *name;
+        double value;
+        bool of_lstm, most_one;
+    } numbers[] = {{"projection", (double)desc->projection, true, false},
+                   {"peephole", desc->peephole, true, false},
+                   {"input_forget", desc->input_forget, true, false},
+                   {"cell_clip", (double)desc->cell_clip, true, false},
+                   {"preact_clip", (double)desc->preact_clip, false, false},
+                   {"input_dropout", (double)desc->input_dropout, false, true},
+                   {"dropout", (double)desc->dropout, false, true},
+                   {"recurrent_dropout", (double)desc->recurrent_dropout, false, true}};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        if (!(numbers[i].value >= 0) || !isfinite(numbers[i].value) || (numbers[i].most_one && numbers[i].value > 1))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: %s is %g; it must be %s", numbers[i].name,
+                            numbers[i].value, numbers[i].most_one ? "from 0 to 1" : "finite and at least 0");
+        if (numbers[i].of_lstm && numbers[i].value > 0 && desc->cell != VKL_CELL_LSTM)
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: %s is %g, but the cell is %s; only LSTM has it",
+                            numbers[i].name, numbers[i].value, cells[desc->cell]);
+    }
+    if (!desc->reset_after && desc->cell != VKL_CELL_GRU)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_rnn_create: reset_after is false, but the cell is %s; only GRU has it", cells[desc->cell]);
+    if (desc->skip_input && desc->input_size != desc->hidden_size)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_rnn_create: skip_input needs input_size %llu to be hidden_size %llu, to which it is added",
+                        (unsigned long long)desc->input_size, (unsigned long long)desc->hidden_size);
+    return check_activations(context, desc);
 }
 
 static VklStatus check_desc(VklDevice *device, const VklRnnDesc *desc)
@@ -25,16 +146,17 @@ static VklStatus check_desc(VklDevice *device, const VklRnnDesc *desc)
     if (!desc || desc->struct_size != sizeof(*desc))
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: struct_size is %zu; it must be %zu",
                         desc ? desc->struct_size : 0, sizeof(*desc));
-    if (desc->cell != VKL_CELL_LSTM)
-        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: cell %d is none of VklCell", (int)desc->cell);
     if (!desc->input_size || !desc->hidden_size || !desc->layers)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_rnn_create: input_size is %llu, hidden_size %llu, layers %llu; each must be at least 1",
                         (unsigned long long)desc->input_size, (unsigned long long)desc->hidden_size,
                         (unsigned long long)desc->layers);
-    if (desc->layers > UINT32_MAX / 4) /* tensors are counted in 32 bits */
+    VklStatus status = check_options(context, desc);
+    if (status)
+        return status;
+    if (desc->layers > UINT32_MAX / 16) /* tensors are counted in 32 bits */
         return vkl_fail(context, NULL, VKL_ERROR_LIMIT, "vkl_rnn_create: layers is %llu; at most %u are possible",
-                        (unsigned long long)desc->layers, UINT32_MAX / 4);
+                        (unsigned long long)desc->layers, UINT32_MAX / 16);
     if (!vkl_rnn_measure(desc, 0, 0, &sizes))
         return vkl_fail(context, NULL, VKL_ERROR_LIMIT,
                         "vkl_rnn_create: the parameters of input_size %llu, hidden_size %llu, layers %llu do not fit 63 bits",
@@ -98,116 +220,169 @@ VklStatus vkl_rnn_sizes(VklRnn *rnn, uint64_t T, uint64_t N, VklRnnSizes *sizes)
 
 /* ---- Parameters ---- */
 
-enum { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, TENSORS };
+typedef enum Tensor { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, WEIGHT_CH, TENSORS } Tensor;
+
+/* A canonical tensor: what it is, its shape, and where it begins in the packed buffer. */
+typedef struct Found {
+    Tensor tensor;
+    uint64_t layer, direction, rows, columns, at;
+} Found;
+
+static uint64_t place_of(const VklRnnPlace *place, Tensor tensor)
+{
+    const uint64_t at[TENSORS] = {place->w_ih, place->w_hh, place->b_ih, place->b_hh, place->w_hr, place->peephole};
+    return at[tensor];
+}
+
+static uint32_t tensors_of(const VklRnnDesc *desc, uint64_t layer)
+{
+    VklRnnPlace place;
+    uint32_t count = 0;
+    vkl_rnn_place(desc, layer, 0, &place);
+    for (int tensor = 0; tensor < TENSORS; tensor++)
+        count += place_of(&place, (Tensor)tensor) != UINT64_MAX;
+    return count;
+}
 
 uint32_t vkl_rnn_param_count(const VklRnn *rnn)
 {
-    return (uint32_t)rnn->desc.layers * TENSORS;
+    VklRnnForm form = vkl_rnn_form(&rnn->desc);
+    return (uint32_t)form.D * (tensors_of(&rnn->desc, 0) + (uint32_t)(rnn->desc.layers - 1) * tensors_of(&rnn->desc, 1));
 }
 
-static VklStatus check_index(VklRnn *rnn, const char *call, uint32_t index)
+static VklStatus find(VklRnn *rnn, const char *call, uint32_t index, Found *found)
 {
+    const VklRnnDesc *desc = &rnn->desc;
+    VklRnnForm form = vkl_rnn_form(desc);
+    uint64_t first = form.D * tensors_of(desc, 0), others = form.D * tensors_of(desc, 1), left = index;
     if (index >= vkl_rnn_param_count(rnn))
         return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: index is %u; there are %u tensors", call,
                         index, vkl_rnn_param_count(rnn));
+    *found = (Found){.layer = left < first ? 0 : 1 + (left - first) / others};
+    left = left < first ? left : (left - first) % others;
+    uint64_t each = (found->layer ? others : first) / form.D;
+    found->direction = left / each;
+    left %= each;
+    VklRnnPlace place;
+    vkl_rnn_place(desc, found->layer, found->direction, &place);
+    for (int tensor = 0; tensor < TENSORS; tensor++) {
+        found->tensor = (Tensor)tensor;
+        found->at = place_of(&place, found->tensor);
+        if (found->at != UINT64_MAX && left-- == 0)
+            break;
+    }
+    found->rows = found->tensor == WEIGHT_HR ? form.P : found->tensor == WEIGHT_CH ? 3 : form.columns;
+    found->columns = found->tensor == WEIGHT_IH                             ? place.inputs
+                     : found->tensor == WEIGHT_HH                           ? form.P
+                     : found->tensor == BIAS_IH || found->tensor == BIAS_HH ? 1
+                                                                            : desc->hidden_size;
     return VKL_OK;
 }
 
 VklStatus vkl_rnn_param_info(VklRnn *rnn, uint32_t index, VklParamInfo *info)
 {
-    static const char *const names[TENSORS] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
-    VklStatus status = check_index(rnn, "vkl_rnn_param_info", index);
+    static const char *const names[TENSORS] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ch"};
+    Found found;
+    VklStatus status = find(rnn, "vkl_rnn_param_info", index, &found);
     if (status)
         return status;
-    uint32_t layer = index / TENSORS, tensor = index % TENSORS;
-    VklParamInfo made = {.rank = tensor < BIAS_IH ? 2 : 1, .shape = {4 * rnn->desc.hidden_size, 1}};
-    if (tensor == WEIGHT_IH)
-        made.shape[1] = layer ? rnn->desc.hidden_size : rnn->desc.input_size;
-    if (tensor == WEIGHT_HH)
-        made.shape[1] = rnn->desc.hidden_size;
-    snprintf(made.name, sizeof(made.name), "%s_l%u", names[tensor], layer);
+    VklParamInfo made = {.rank = found.columns == 1 && (found.tensor == BIAS_IH || found.tensor == BIAS_HH) ? 1 : 2,
+                         .shape = {found.rows, found.columns}};
+    snprintf(made.name, sizeof(made.name), "%s_l%llu%s", names[found.tensor], (unsigned long long)found.layer,
+             found.direction ? "_reverse" : "");
     *info = made;
     return VKL_OK;
 }
 
-/* Where a tensor begins in the packed buffer, and its canonical shape. */
-static uint64_t tensor_place(const VklRnn *rnn, uint32_t index, uint64_t *columns)
+/* The column of row (gate, unit) of a weight in the packed matrix, see plan_rnn.h. */
+static uint64_t packed_column(const VklRnnForm *form, uint64_t H, Tensor tensor, uint64_t gate, uint64_t unit)
 {
-    VklRnnPlace place;
+    bool x_order = tensor == WEIGHT_IH || tensor == BIAS_IH || form->gru_before;
+    if (form->gates == 3) /* GRU: r z n -> n r z where the columns are those of x */
+        return (x_order ? (gate + 1) % 3 : gate) * H + unit;
+    return unit * form->unit_stride + gate * form->gate_stride;
+}
+
+/* Element of the packed tensor for a canonical row and column. */
+static uint64_t packed_at(const VklRnn *rnn, const VklRnnForm *form, const Found *found, uint64_t row, uint64_t column)
+{
     uint64_t H = rnn->desc.hidden_size;
-    vkl_rnn_place(&rnn->desc, 0, 0, true, index / TENSORS, &place);
-    switch (index % TENSORS) {
-    case WEIGHT_IH:
-        *columns = place.inputs;
-        return place.w_ih;
-    case WEIGHT_HH:
-        *columns = H;
-        return place.w_hh;
-    case BIAS_IH:
-        *columns = 1;
-        return place.bias;
-    default:
-        *columns = 1;
-        return place.bias + 4 * H;
-    }
+    if (found->tensor == WEIGHT_HR)
+        return column * form->P + row;
+    if (found->tensor == WEIGHT_CH)
+        return row * H + column;
+    return column * form->columns + packed_column(form, H, found->tensor, row / H, row % H);
 }
 
 VklStatus vkl_rnn_pack(VklRnn *rnn, uint32_t index, const float *canonical, float *packed)
 {
-    VklStatus status = check_index(rnn, "vkl_rnn_pack", index);
+    Found found;
+    VklStatus status = find(rnn, "vkl_rnn_pack", index, &found);
     if (status)
         return status;
-    uint64_t H = rnn->desc.hidden_size, columns;
-    float *to = packed + tensor_place(rnn, index, &columns);
-    for (uint64_t gate = 0; gate < 4; gate++)
-        for (uint64_t unit = 0; unit < H; unit++)
-            for (uint64_t k = 0; k < columns; k++)
-                to[(k * H + unit) * 4 + gate] = canonical[(gate * H + unit) * columns + k];
+    VklRnnForm form = vkl_rnn_form(&rnn->desc);
+    for (uint64_t row = 0; row < found.rows; row++)
+        for (uint64_t column = 0; column < found.columns; column++)
+            packed[found.at + packed_at(rnn, &form, &found, row, column)] = canonical[row * found.columns + column];
     return VKL_OK;
 }
 
 VklStatus vkl_rnn_unpack(VklRnn *rnn, uint32_t index, const float *packed, float *canonical)
 {
-    VklStatus status = check_index(rnn, "vkl_rnn_unpack", index);
+    Found found;
+    VklStatus status = find(rnn, "vkl_rnn_unpack", index, &found);
     if (status)
         return status;
-    uint64_t H = rnn->desc.hidden_size, columns;
-    const float *from = packed + tensor_place(rnn, index, &columns);
-    for (uint64_t gate = 0; gate < 4; gate++)
-        for (uint64_t unit = 0; unit < H; unit++)
-            for (uint64_t k = 0; k < columns; k++)
-                canonical[(gate * H + unit) * columns + k] = from[(k * H + unit) * 4 + gate];
+    VklRnnForm form = vkl_rnn_form(&rnn->desc);
+    for (uint64_t row = 0; row < found.rows; row++)
+        for (uint64_t column = 0; column < found.columns; column++)
+            canonical[row * found.columns + column] = packed[found.at + packed_at(rnn, &form, &found, row, column)];
+    return VKL_OK;
+}
+
+static VklStatus init_tensor(const VklRnn *rnn, const Found *found, uint64_t seed, float *tensor)
+{
+    switch (found->tensor) {
+    case WEIGHT_IH:
+    case WEIGHT_HR:
+        vkl_init_glorot(tensor, found->rows, found->columns, seed);
+        return VKL_OK;
+    case WEIGHT_HH:
+        return vkl_init_orthogonal(tensor, found->rows, found->columns, seed) ? VKL_OK : VKL_ERROR_HOST_MEMORY;
+    default:
+        for (uint64_t i = 0; i < found->rows * found->columns; i++)
+            tensor[i] = 0;
+    }
+    uint64_t H = rnn->desc.hidden_size;
+    for (uint64_t unit = 0; unit < H && rnn->desc.cell == VKL_CELL_LSTM && found->tensor == BIAS_IH; unit++)
+        tensor[H + unit] = 1; /* the forget gate's b_if */
     return VKL_OK;
 }
 
 VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed)
 {
-    uint64_t H = rnn->desc.hidden_size, I = rnn->desc.input_size, widest = I > H ? I : H;
+    VklRnnForm form = vkl_rnn_form(&rnn->desc);
     VklRnnSizes sizes;
+    uint64_t largest = 0;
+    Found found;
     vkl_rnn_measure(&rnn->desc, 0, 0, &sizes);
-    float *tensor = sizes.params <= SIZE_MAX ? malloc((size_t)(4 * H * widest) * sizeof(float)) : NULL;
+    for (uint32_t index = 0; index < vkl_rnn_param_count(rnn) && index < 2 * form.D * TENSORS; index++)
+        if (!find(rnn, "vkl_rnn_init", index, &found) && found.rows * found.columns > largest)
+            largest = found.rows * found.columns;
+    float *tensor = sizes.params <= SIZE_MAX ? malloc((size_t)largest * sizeof(float)) : NULL;
     VklStatus status = tensor ? VKL_OK : VKL_ERROR_HOST_MEMORY;
+    if (tensor)
+        memset(packed, 0, (size_t)sizes.params); /* padding */
     for (uint32_t index = 0; index < vkl_rnn_param_count(rnn) && !status; index++) {
-        uint64_t columns, part = vkl_seed_part(seed, index);
-        tensor_place(rnn, index, &columns);
-        switch (index % TENSORS) {
-        case WEIGHT_IH:
-            vkl_init_glorot(tensor, 4 * H, columns, part);
-            break;
-        case WEIGHT_HH:
-            status = vkl_init_orthogonal(tensor, 4 * H, H, part) ? VKL_OK : VKL_ERROR_HOST_MEMORY;
-            break;
-        default:
-            for (uint64_t row = 0; row < 4 * H; row++)
-                tensor[row] = index % TENSORS == BIAS_IH && row / H == 1 ? 1 : 0; /* the forget gate's b_if */
-        }
+        status = find(rnn, "vkl_rnn_init", index, &found);
+        status = status ? status : init_tensor(rnn, &found, vkl_seed_part(seed, index), tensor);
         if (!status)
             vkl_rnn_pack(rnn, index, tensor, packed);
     }
     free(tensor);
     if (status)
-        vkl_fail(rnn->device->context, &rnn->error, status, "vkl_rnn_init: the host refused memory for matrices of %llu by %llu",
-                 (unsigned long long)(4 * H), (unsigned long long)widest);
+        vkl_fail(rnn->device->context, &rnn->error, status, "vkl_rnn_init: the host refused memory for tensors of %llu numbers",
+                 (unsigned long long)largest);
     return status;
 }
 
@@ -231,7 +406,7 @@ VklRnnBackward vkl_rnn_backward_args(uint64_t T, uint64_t N)
 
 /* What a call is known by in the cache: no pointers, since a new buffer may lie where an old one was. */
 typedef struct Call {
-    uint64_t backward, T, N, accumulate;
+    uint64_t backward, T, N, accumulate, seed, offset, first_row;
     struct {
         uint64_t id, offset;
     } slots[VKL_SLOT_COUNT];
@@ -246,6 +421,14 @@ static VklArray bind(Bound *bound, VklSlot slot, VklSlice slice)
 {
     bound->slots[slot] = slice;
     return slice.buffer ? vkl_array(slot, 0) : VKL_NO_ARRAY;
+}
+
+static void bind_dropout(VklRnnPass *pass, const VklDropout *dropout)
+{
+    pass->seed = dropout->seed;
+    pass->offset = (uint32_t)dropout->offset;
+    pass->first_row = dropout->first_row;
+    pass->state = VKL_NO_ARRAY;
 }
 
 /* An array that must be there, by name. */
@@ -272,6 +455,8 @@ static VklStatus bind_forward(VklRnn *rnn, const char *call, const VklRnnForward
         return status;
     *bound = (Bound){.pass = {.desc = &rnn->desc, .T = args->T, .N = args->N, .training = args->reserve.buffer != NULL}};
     VklRnnPass *pass = &bound->pass;
+    bind_dropout(pass, &args->dropout);
+    pass->lengths = bind(bound, VKL_SLOT_LENGTHS, args->lengths);
     pass->params = bind(bound, VKL_SLOT_PARAMS, args->params);
     pass->x = bind(bound, VKL_SLOT_X, args->x);
     pass->h0 = bind(bound, VKL_SLOT_H0, args->h0);
@@ -279,8 +464,9 @@ static VklStatus bind_forward(VklRnn *rnn, const char *call, const VklRnnForward
     pass->y = bind(bound, VKL_SLOT_Y, args->y);
     pass->hn = bind(bound, VKL_SLOT_HN, args->hn);
     pass->cn = bind(bound, VKL_SLOT_CN, args->cn);
-    pass->memory =
-        pass->training ? bind(bound, VKL_SLOT_RESERVE, args->reserve) : bind(bound, VKL_SLOT_WORKSPACE, args->workspace);
+    pass->reserve = bind(bound, VKL_SLOT_RESERVE, args->reserve);
+    bound->slots[VKL_SLOT_WORKSPACE] = args->workspace; /* refused later if it is used and absent */
+    pass->workspace = vkl_array(VKL_SLOT_WORKSPACE, 0);
     return VKL_OK;
 }
 
@@ -299,9 +485,12 @@ static VklStatus bind_backward(VklRnn *rnn, const char *call, const VklRnnBackwa
         return status;
     *bound = (Bound){.pass = {.desc = &rnn->desc, .T = args->T, .N = args->N, .training = true, .accumulate = args->accumulate}};
     VklRnnPass *pass = &bound->pass;
+    bind_dropout(pass, &args->dropout);
+    pass->h0 = pass->c0 = pass->y = pass->hn = pass->cn = VKL_NO_ARRAY;
+    pass->lengths = bind(bound, VKL_SLOT_LENGTHS, args->lengths);
     pass->params = bind(bound, VKL_SLOT_PARAMS, args->params);
     pass->x = bind(bound, VKL_SLOT_X, args->x);
-    pass->memory = bind(bound, VKL_SLOT_RESERVE, args->reserve);
+    pass->reserve = bind(bound, VKL_SLOT_RESERVE, args->reserve);
     pass->workspace = bind(bound, VKL_SLOT_WORKSPACE, args->workspace);
     pass->gy = bind(bound, VKL_SLOT_GY, args->gy);
     pass->ghn = bind(bound, VKL_SLOT_GHN, args->ghn);
@@ -332,6 +521,9 @@ static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const 
     key.T = bound->pass.T;
     key.N = bound->pass.N;
     key.accumulate = bound->pass.accumulate;
+    key.seed = bound->pass.seed;
+    key.offset = bound->pass.offset;
+    key.first_row = bound->pass.first_row;
     for (int slot = 0; slot < VKL_SLOT_COUNT; slot++)
         if (bound->slots[slot].buffer) {
             key.slots[slot].id = vkl_buffer_key(rnn->device, bound->slots[slot].buffer);

@@ -140,7 +140,7 @@ typedef struct VklRnnSizes {
     uint64_t cell_state;         /* bytes of one of c0, cn and their gradients: 4 L D N H; 0 but for LSTM */
     uint64_t y;                  /* bytes of y */
     uint64_t reserve;            /* bytes that a training forward leaves for backward */
-    uint64_t forward_workspace;  /* bytes of scratch of a forward without reserve; 0 with one */
+    uint64_t forward_workspace;  /* bytes of scratch of a forward */
     uint64_t backward_workspace; /* bytes of scratch of a backward */
 } VklRnnSizes;
 
@@ -188,7 +188,7 @@ typedef struct VklRnnForward {
     VklSlice y;         /* out; may be absent */
     VklSlice hn, cn;    /* out; each may be absent */
     VklSlice reserve;   /* out, VklRnnSizes.reserve bytes; absent: inference */
-    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes */
+    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes; may be absent where a plain LSTM has a reserve */
     VklDropout dropout;
 } VklRnnForward;
 
@@ -203,15 +203,17 @@ typedef struct VklRnnBackward {
     size_t struct_size;
     uint64_t T, N;      /* those of the forward pass */
     VklSlice params;    /* in, unchanged since the forward pass */
-    VklSlice x;         /* in, [T][N][I], unchanged since the forward pass */
+    VklSlice x;         /* in, unchanged since the forward pass */
+    VklSlice lengths;   /* in, those of the forward pass */
     VklSlice reserve;   /* in and scratch: consumed, so one backward for each forward */
     VklSlice workspace; /* scratch, VklRnnSizes.backward_workspace bytes */
-    VklSlice gy;        /* in, [T][N][H], gradient of the loss with respect to y; may be absent: zeros */
-    VklSlice ghn, gcn;  /* in, [L][N][H], to hn and cn; each may be absent: zeros */
-    VklSlice dx;        /* out, [T][N][I]; may be absent: not computed */
-    VklSlice dh0, dc0;  /* out, [L][N][H]; each may be absent: not computed */
+    VklSlice gy;        /* in, gradient of the loss with respect to y; may be absent: zeros */
+    VklSlice ghn, gcn;  /* in, to hn and cn; each may be absent: zeros */
+    VklSlice dx;        /* out; may be absent: not computed */
+    VklSlice dh0, dc0;  /* out; each may be absent: not computed */
     VklSlice dparams;   /* out, or inout with `accumulate`; may be absent: not computed */
     bool accumulate;    /* default false: dparams is overwritten; true: added to. dx, dh0, dc0 are always overwritten */
+    VklDropout dropout; /* that of the forward pass */
 } VklRnnBackward;
 
 VKL_API VklRnnBackward vkl_rnn_backward_args(uint64_t T, uint64_t N);
