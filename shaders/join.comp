@@ -6,7 +6,7 @@
 #include "linear.glsl"
 
 layout(binding = 0) writeonly buffer Dh { float dh[]; };
-layout(binding = 1) buffer Side { float side[]; };
+layout(binding = 1) buffer Side { uint side[]; }; /* floats and lengths as bits: lengths read as floats might become 0 */
 layout(binding = 2) readonly buffer Gy { float gy[]; };
 layout(push_constant) uniform Push { VklJoinArgs args; };
 
@@ -21,13 +21,13 @@ void main()
     if (args.gy_ld != VKL_ABSENT)
         v = gy[args.off2 + row * args.gy_ld + unit];
     if (args.rec != VKL_ABSENT)
-        v += side[args.off1 + args.rec + row * args.rec_ld + unit];
+        v += uintBitsToFloat(side[args.off1 + args.rec + row * args.rec_ld + unit]);
     if (args.carry != VKL_ABSENT)
-        v += side[args.off1 + args.carry + index];
+        v += uintBitsToFloat(side[args.off1 + args.carry + index]);
     bool frozen = false;
     if (args.lengths != VKL_ABSENT)
-        frozen = args.t >= floatBitsToUint(side[args.off1 + args.lengths + row]);
+        frozen = args.t >= side[args.off1 + args.lengths + row];
     dh[args.off0 + index] = frozen ? 0.0 : v;
     if (args.carry != VKL_ABSENT)
-        side[args.off1 + args.carry + index] = frozen ? v : 0.0;
+        side[args.off1 + args.carry + index] = frozen ? floatBitsToUint(v) : 0u;
 }
