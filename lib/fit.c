@@ -123,6 +123,7 @@ static VklStatus create_batch(Job *job, Batch *batch, uint64_t rows, const VklFi
     model_plan.loss = fit->loss;
     model_plan.huber_delta = fit->huber_delta;
     model_plan.optimizer = model_plan.training ? &fit->optimizer : NULL;
+    model_plan.seed = fit->seed;
     if (!vkl_plan_model(&plan, &model_plan)) {
         vkl_plan_finish(&plan);
         return vkl_fail(device->context, &model->error, VKL_ERROR_LIMIT,

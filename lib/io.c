@@ -16,7 +16,6 @@
 #define PREFIX_SIZE 8           /* the header's length, little-endian */
 #define HEADER_LIMIT 100000000u /* of safetensors itself */
 
-static const char *const kind_names[] = {[VKL_LAYER_LSTM] = "lstm", [VKL_LAYER_DENSE] = "dense"};
 static const char *const activation_names[] = {
     [VKL_ACTIVATION_NONE] = "none",
     [VKL_ACTIVATION_TANH] = "tanh",
@@ -55,9 +54,18 @@ static char *make_config(const VklModel *model, const VklPrep *prep)
     json_t *list = json_array();
     bool complete = list != NULL;
     for (uint32_t i = 0; i < count && complete; i++) {
-        json_t *layer = json_pack("{s:s, s:I}", "kind", kind_names[layers[i].kind], "units", (json_int_t)layers[i].units);
-        if (layer && layers[i].kind == VKL_LAYER_DENSE)
+        json_t *layer = json_pack("{s:s}", "kind", vkl_layer_name(layers[i].kind));
+        complete = layer != NULL;
+        if (complete && layers[i].kind == VKL_LAYER_DROPOUT)
+            complete = json_object_set_new(layer, "rate", json_real(layers[i].rate)) == 0;
+        else if (complete)
+            complete = json_object_set_new(layer, "units", json_integer((json_int_t)layers[i].units)) == 0;
+        if (complete && layers[i].kind == VKL_LAYER_DENSE)
             complete = json_object_set_new(layer, "activation", json_string(activation_names[layers[i].activation])) == 0;
+        if (complete && layers[i].both)
+            complete = json_object_set_new(layer, "both", json_true()) == 0;
+        if (complete && layers[i].projection)
+            complete = json_object_set_new(layer, "projection", json_integer((json_int_t)layers[i].projection)) == 0;
         complete = json_array_append_new(list, layer) == 0 && complete;
     }
     char *text = NULL;
@@ -411,20 +419,34 @@ static VklStatus read_layer(const Loader *loader, uint32_t index, const json_t *
 {
     const char *kind = json_string_value(json_object_get(json, "kind"));
     const json_t *units = json_object_get(json, "units"), *activation = json_object_get(json, "activation");
-    bool lstm = kind && strcmp(kind, kind_names[VKL_LAYER_LSTM]) == 0,
-         dense = kind && strcmp(kind, kind_names[VKL_LAYER_DENSE]) == 0;
-    *layer = (VklLayerDesc){.kind = dense ? VKL_LAYER_DENSE : VKL_LAYER_LSTM};
-    if (!lstm && !dense)
+    const json_t *both = json_object_get(json, "both"), *projection = json_object_get(json, "projection");
+    const json_t *rate = json_object_get(json, "rate");
+    *layer = (VklLayerDesc){.kind = VKL_LAYER_LSTM};
+    if (!kind || !vkl_layer_kind(kind, &layer->kind))
         return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT,
-                        "%s: config: layer %u is of the kind '%.32s'; lstm and dense are known", loader->name, (unsigned)index,
-                        kind ? kind : "");
+                        "%s: config: layer %u is of the kind '%.32s'; lstm, gru, rnn, rnn_relu, dense and dropout are known",
+                        loader->name, (unsigned)index, kind ? kind : "");
+    if (layer->kind == VKL_LAYER_DROPOUT) {
+        if (!json_is_number(rate))
+            return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT, "%s: config: layer %u has no 'rate'", loader->name,
+                            (unsigned)index);
+        layer->rate = json_number_value(rate);
+        return VKL_OK;
+    }
     if (!is_index(units) || !json_integer_value(units))
         return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT, "%s: config: layer %u has no 'units' of at least 1",
                         loader->name, (unsigned)index);
     layer->units = (uint64_t)json_integer_value(units);
-    if (dense && (!json_is_string(activation) || !vkl_activation(json_string_value(activation), &layer->activation)))
+    if (layer->kind == VKL_LAYER_DENSE &&
+        (!json_is_string(activation) || !vkl_activation(json_string_value(activation), &layer->activation)))
         return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT,
                         "%s: config: layer %u has no 'activation' of none, tanh, sigmoid or relu", loader->name, (unsigned)index);
+    if ((both && !json_is_boolean(both)) || (projection && !is_index(projection)))
+        return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT,
+                        "%s: config: layer %u: 'both' must be true or false, 'projection' a whole number", loader->name,
+                        (unsigned)index);
+    layer->both = json_is_true(both);
+    layer->projection = projection ? (uint64_t)json_integer_value(projection) : 0;
     return VKL_OK;
 }
 
@@ -435,16 +457,10 @@ static bool plausible(const Loader *loader, uint64_t features, const VklLayerDes
     const uint64_t slack = 1 << 20;
     uint64_t inputs = features, total = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t H = layers[i].units, in, recurrent, biases;
-        if (!vkl_mul(H, inputs, &in) || !vkl_mul(H, H, &recurrent) || !vkl_mul(H, 2, &biases))
+        uint64_t numbers, outputs;
+        if (!vkl_layer_size(&layers[i], inputs, &numbers, &outputs) || !vkl_add(total, numbers, &total))
             return false;
-        uint64_t gates = layers[i].kind == VKL_LAYER_LSTM ? 4 : 1, layer;
-        if (layers[i].kind == VKL_LAYER_DENSE)
-            recurrent = 0;
-        if (!vkl_add(in, recurrent, &layer) || !vkl_add(layer, biases, &layer) || !vkl_mul(layer, gates, &layer) ||
-            !vkl_add(total, layer, &total))
-            return false;
-        inputs = H;
+        inputs = outputs;
     }
     return total <= loader->data_size / 4 * 2 + slack;
 }

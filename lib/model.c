@@ -11,33 +11,151 @@ VklLayerDesc vkl_layer_lstm(uint64_t units)
     return (VklLayerDesc){.kind = VKL_LAYER_LSTM, .units = units};
 }
 
+VklLayerDesc vkl_layer_gru(uint64_t units)
+{
+    return (VklLayerDesc){.kind = VKL_LAYER_GRU, .units = units};
+}
+
+VklLayerDesc vkl_layer_rnn(uint64_t units)
+{
+    return (VklLayerDesc){.kind = VKL_LAYER_RNN, .units = units};
+}
+
 VklLayerDesc vkl_layer_dense(uint64_t units, VklActivation activation)
 {
     return (VklLayerDesc){.kind = VKL_LAYER_DENSE, .activation = activation, .units = units};
 }
 
+VklLayerDesc vkl_layer_dropout(double rate)
+{
+    return (VklLayerDesc){.kind = VKL_LAYER_DROPOUT, .rate = rate};
+}
+
+/* ---- Kinds ---- */
+
+static const struct {
+    const char *name;
+    VklCell cell;
+    bool recurrent;
+} kinds[] = {
+    [VKL_LAYER_LSTM] = {"lstm", VKL_CELL_LSTM, true},
+    [VKL_LAYER_DENSE] = {"dense", VKL_CELL_LSTM, false},
+    [VKL_LAYER_GRU] = {"gru", VKL_CELL_GRU, true},
+    [VKL_LAYER_RNN] = {"rnn", VKL_CELL_RNN_TANH, true},
+    [VKL_LAYER_RNN_RELU] = {"rnn_relu", VKL_CELL_RNN_RELU, true},
+    [VKL_LAYER_DROPOUT] = {"dropout", VKL_CELL_LSTM, false},
+};
+#define KINDS (sizeof(kinds) / sizeof(*kinds))
+
+const char *vkl_layer_name(VklLayerKind kind)
+{
+    return kinds[kind].name;
+}
+
+bool vkl_layer_kind(const char *name, VklLayerKind *kind)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (!strcmp(name, kinds[i].name)) {
+            *kind = (VklLayerKind)i;
+            return true;
+        }
+    return false;
+}
+
+static VklRnnDesc rnn_of(const VklLayerDesc *layer, uint64_t inputs)
+{
+    VklRnnDesc desc = vkl_rnn_desc(kinds[layer->kind].cell, inputs, layer->units);
+    desc.direction = layer->both ? VKL_DIRECTION_BOTH : VKL_DIRECTION_FORWARD;
+    desc.projection = layer->projection;
+    return desc;
+}
+
+bool vkl_layer_size(const VklLayerDesc *layer, uint64_t inputs, uint64_t *numbers, uint64_t *outputs)
+{
+    *numbers = 0;
+    *outputs = inputs;
+    if (layer->kind == VKL_LAYER_DROPOUT)
+        return true;
+    *outputs = layer->units;
+    if (layer->kind == VKL_LAYER_DENSE) {
+        VklDenseDesc desc = vkl_dense_desc(inputs, layer->units, layer->activation);
+        bool fits = vkl_dense_measure(&desc, 1);
+        *numbers = fits ? vkl_dense_floats(&desc) : 0;
+        return fits;
+    }
+    VklRnnDesc desc = rnn_of(layer, inputs);
+    VklRnnSizes sizes;
+    if (!vkl_rnn_measure(&desc, 0, 0, &sizes))
+        return false;
+    *numbers = sizes.params / 4;
+    *outputs = vkl_rnn_form(&desc).W;
+    return true;
+}
+
 /* ---- Text ---- */
+
+/* A whole number from 1 on and nothing behind it. */
+static bool read_count(const char *text, uint64_t *count)
+{
+    char *end;
+    unsigned long long value = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
+    if (!value || *end || value > INT64_MAX)
+        return false;
+    *count = value;
+    return true;
+}
+
+/* A rate in decimal digits, whatever the locale: "0.2", "1". */
+static bool read_rate(const char *text, double *rate)
+{
+    double value = 0, scale = 1;
+    bool point = false, digits = false;
+    for (; *text; text++) {
+        if (*text == '.' && !point) {
+            point = true;
+        } else if (isdigit((unsigned char)*text)) {
+            value = value * 10 + (*text - '0');
+            scale *= point ? 10 : 1;
+            digits = true;
+        } else {
+            return false;
+        }
+    }
+    *rate = value / scale;
+    return digits && *rate <= 1;
+}
 
 static VklStatus parse_layer(VklContext *context, const char *piece, VklLayerDesc *layer)
 {
-    char kind[16] = "", units[24] = "", activation[16] = "", extra = 0;
-    int fields = sscanf(piece, "%15[^:]:%23[^:]:%15[^:]%c", kind, units, activation, &extra);
-    char *end;
-    bool number = fields >= 2 && isdigit((unsigned char)units[0]);
-    unsigned long long count = number ? strtoull(units, &end, 10) : 0;
-    bool lstm = !strcmp(kind, "lstm"), dense = !strcmp(kind, "dense");
-    VklActivation chosen = VKL_ACTIVATION_NONE;
-    if (!lstm && !dense)
-        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': the kind '%s' is none of lstm, dense", piece, kind);
-    if (!number || *end || !count || count > INT64_MAX)
+    char name[16] = "", first[24] = "", second[24] = "", extra = 0;
+    int fields = sscanf(piece, "%15[^:]:%23[^:]:%23[^:]%c", name, first, second, &extra);
+    bool both = !strncmp(name, "bi", 2), tail = piece[strlen(piece) - 1] == ':';
+    VklLayerDesc made = {.both = both};
+    if (!vkl_layer_kind(both ? name + 2 : name, &made.kind) || (both && !kinds[made.kind].recurrent))
+        return vkl_fail(
+            context, NULL, VKL_ERROR_INVALID,
+            "layer '%.60s': the kind '%s' is none of lstm, gru, rnn, rnn_relu, bilstm, bigru, birnn, birnn_relu, dense, dropout",
+            piece, name);
+    if (made.kind == VKL_LAYER_DROPOUT) {
+        if (fields != 2 || tail || !read_rate(first, &made.rate))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': dropout takes one rate from 0 to 1", piece);
+    } else if (fields < 2 || !read_count(first, &made.units)) {
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': '%s' is no number of units; one from 1 on is needed",
-                        piece, units);
-    if (lstm && fields > 2)
-        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': an LSTM layer takes a number of units alone", piece);
-    if (fields > 3 || (fields == 3 && !vkl_activation(activation, &chosen)) || piece[strlen(piece) - 1] == ':')
-        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': the activation is none of none, tanh, sigmoid, relu",
-                        piece);
-    *layer = lstm ? vkl_layer_lstm(count) : vkl_layer_dense(count, chosen);
+                        piece, first);
+    } else if (made.kind == VKL_LAYER_DENSE) {
+        if (fields > 3 || tail || (fields == 3 && !vkl_activation(second, &made.activation)))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                            "layer '%.60s': the activation is none of none, tanh, sigmoid, relu", piece);
+    } else if (made.kind == VKL_LAYER_LSTM) {
+        if (fields > 3 || tail || (fields == 3 && !read_count(second, &made.projection)))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                            "layer '%.60s': '%s' is no size of a projection; a number from 1 on, or nothing, is needed", piece,
+                            second);
+    } else if (fields > 2 || tail) {
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': a %s layer takes a number of units alone", piece,
+                        kinds[made.kind].name);
+    }
+    *layer = made;
     return VKL_OK;
 }
 
@@ -72,6 +190,29 @@ VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *
 
 /* ---- Creation ---- */
 
+static VklStatus check_layer(VklContext *context, uint32_t index, const VklLayerDesc *layer)
+{
+    if ((int)layer->kind < 0 || layer->kind >= KINDS)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: kind %d is none of VklLayerKind", index,
+                        (int)layer->kind);
+    if (layer->kind == VKL_LAYER_DROPOUT) {
+        if (!(layer->rate >= 0 && layer->rate <= 1))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: rate is %g; it must be from 0 to 1",
+                            index, layer->rate);
+        return VKL_OK;
+    }
+    if (!layer->units)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u has 0 units; at least 1 is needed", index);
+    if (layer->both && !kinds[layer->kind].recurrent)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: a %s layer has no second direction", index,
+                        kinds[layer->kind].name);
+    if (layer->projection && layer->kind != VKL_LAYER_LSTM)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_model_create: layer %u: projection is %llu, but the kind is %s; only lstm has it", index,
+                        (unsigned long long)layer->projection, kinds[layer->kind].name);
+    return VKL_OK;
+}
+
 static VklStatus check_layers(VklContext *context, uint64_t features, const VklLayerDesc *layers, uint32_t count,
                               uint32_t *last_recurrent)
 {
@@ -81,12 +222,10 @@ static VklStatus check_layers(VklContext *context, uint64_t features, const VklL
                         "vkl_model_create: features is %llu, count of layers %u; each must be at least 1",
                         (unsigned long long)features, layers ? count : 0);
     for (uint32_t i = 0; i < count; i++) {
-        if (layers[i].kind != VKL_LAYER_LSTM && layers[i].kind != VKL_LAYER_DENSE)
-            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: kind %d is none of VklLayerKind", i,
-                            (int)layers[i].kind);
-        if (!layers[i].units)
-            return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u has 0 units; at least 1 is needed", i);
-        if (layers[i].kind == VKL_LAYER_LSTM) {
+        VklStatus status = check_layer(context, i, &layers[i]);
+        if (status)
+            return status;
+        if (kinds[layers[i].kind].recurrent) {
             recurrent = true;
             *last_recurrent = i;
         }
@@ -105,21 +244,18 @@ static VklStatus create_layer(VklModel *model, uint32_t index, uint32_t last_rec
     layer->params = model->network.params;
     layer->sequence_in = index <= last_recurrent;
     layer->sequence_out = index < last_recurrent;
-    uint64_t bytes = 0;
-    VklStatus status;
-    if (layer->desc.kind == VKL_LAYER_LSTM) {
-        layer->rnn = vkl_rnn_desc(VKL_CELL_LSTM, inputs, layer->desc.units);
+    uint64_t numbers;
+    VklStatus status = VKL_OK;
+    if (kinds[layer->desc.kind].recurrent) {
+        layer->rnn = rnn_of(&layer->desc, inputs);
+        layer->rnn.last_only = index == last_recurrent;
         status = vkl_rnn_create(model->device, &layer->rnn, &model->rnns[index]);
-        VklRnnSizes sizes;
-        if (!status && vkl_rnn_measure(&layer->rnn, 0, 0, &sizes))
-            bytes = sizes.params;
-    } else {
+    } else if (layer->desc.kind == VKL_LAYER_DENSE) {
         layer->dense = vkl_dense_desc(inputs, layer->desc.units, layer->desc.activation);
         status = vkl_dense_create(model->device, &layer->dense, &model->denses[index]);
-        if (!status)
-            bytes = vkl_dense_params_size(model->denses[index]);
     }
-    if (!status && !vkl_add(model->network.params, bytes / 4, &model->network.params))
+    if (!status && (!vkl_layer_size(&layer->desc, inputs, &numbers, &layer->outputs) ||
+                    !vkl_add(model->network.params, numbers, &model->network.params)))
         status = vkl_fail(model->device->context, NULL, VKL_ERROR_LIMIT, "vkl_model_create: the parameters do not fit 63 bits");
     return status;
 }
@@ -133,8 +269,10 @@ static VklStatus initialise(VklModel *model, uint64_t seed)
     VklStatus status = VKL_OK;
     for (uint32_t i = 0; i < model->network.count && !status; i++) {
         float *packed = model->mirror + model->network.layers[i].params;
-        status = model->rnns[i] ? vkl_rnn_init(model->rnns[i], vkl_seed_part(seed, i), packed)
-                                : vkl_dense_init(model->denses[i], vkl_seed_part(seed, i), packed);
+        if (model->rnns[i])
+            status = vkl_rnn_init(model->rnns[i], vkl_seed_part(seed, i), packed);
+        else if (model->denses[i])
+            status = vkl_dense_init(model->denses[i], vkl_seed_part(seed, i), packed);
     }
     if (!status)
         status = vkl_buffer_create(model->device, VKL_BUFFER_DEVICE, 4 * params, &model->params);
@@ -172,7 +310,7 @@ VklStatus vkl_model_create(VklDevice *device, uint64_t features, const VklLayerD
     uint64_t inputs = features;
     for (uint32_t i = 0; i < count && !status; i++) {
         status = create_layer(made, i, last_recurrent, inputs);
-        inputs = layers[i].units;
+        inputs = made->network.layers[i].outputs;
     }
     made->network.outputs = inputs;
     if (!status)
@@ -248,11 +386,16 @@ uint64_t vkl_model_parameters(const VklModel *model)
 
 /* ---- Tensors ---- */
 
+static uint32_t tensors_of(const VklModel *model, uint32_t layer)
+{
+    return model->rnns[layer] ? vkl_rnn_param_count(model->rnns[layer]) : model->denses[layer] ? 2 : 0;
+}
+
 uint32_t vkl_model_tensor_count(const VklModel *model)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < model->network.count; i++)
-        count += model->rnns[i] ? vkl_rnn_param_count(model->rnns[i]) : 2;
+        count += tensors_of(model, i);
     return count;
 }
 
@@ -261,7 +404,7 @@ static VklStatus find_tensor(VklModel *model, const char *call, uint32_t index, 
 {
     uint32_t left = index;
     for (uint32_t i = 0; i < model->network.count; i++) {
-        uint32_t count = model->rnns[i] ? vkl_rnn_param_count(model->rnns[i]) : 2;
+        uint32_t count = tensors_of(model, i);
         if (left < count) {
             *layer = i;
             *tensor = left;
@@ -284,7 +427,7 @@ VklStatus vkl_model_tensor_info(VklModel *model, uint32_t index, VklParamInfo *i
     if (status)
         return status;
     *info = made;
-    snprintf(info->name, sizeof(info->name), "%u.%s.%.32s", layer, model->rnns[layer] ? "lstm" : "dense", made.name);
+    snprintf(info->name, sizeof(info->name), "%u.%s.%.32s", layer, kinds[model->network.layers[layer].desc.kind].name, made.name);
     return VKL_OK;
 }
 

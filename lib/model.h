@@ -19,6 +19,13 @@ struct VklModel {
     bool mirror_newer;   /* the mirror was written and is still to be uploaded */
 };
 
+/* "lstm", "dense" ...: the kinds of layers in texts, tensor names and files. */
+const char *vkl_layer_name(VklLayerKind kind);
+bool vkl_layer_kind(const char *name, VklLayerKind *kind);
+
+/* How many parameters a layer has, padding included, and how many outputs; false: they do not fit 63 bits. */
+bool vkl_layer_size(const VklLayerDesc *layer, uint64_t inputs, uint64_t *numbers, uint64_t *outputs);
+
 /* The device has the latest parameters. */
 VklStatus vkl_model_sync(VklModel *model);
 

@@ -47,86 +47,148 @@ typedef struct Trace {
     VklArray x, y, memory;
 } Trace;
 
-static VklArray layer_forward(VklPlan *plan, const VklModelPlan *model, const VklNetworkLayer *layer, Arena *arena, VklArray x,
-                              Trace *trace)
+/* Masks follow the optimizer's step, which the loss kernel has moved on when backward runs. */
+#define OFFSET_FORWARD 0u
+#define OFFSET_BACKWARD UINT32_MAX
+
+static uint64_t rows_of(const VklModelPlan *model, bool sequence)
 {
-    VklArray params = vkl_array(VKL_SLOT_PARAMS, layer->params);
-    trace->x = x;
-    if (layer->desc.kind == VKL_LAYER_DENSE) {
-        uint64_t rows = layer->sequence_in ? model->T * model->N : model->N;
-        trace->y = take(arena, rows, layer->desc.units);
-        if (arena->fits)
-            vkl_plan_dense_forward(plan,
-                                   &(VklDensePass){.desc = &layer->dense, .rows = rows, .params = params, .x = x, .y = trace->y});
-        return trace->y;
-    }
+    return sequence ? model->T * model->N : model->N;
+}
+
+/* y = the numbers of x, some of them dropped: a layer of its own, with masks apart from those inside recurrent layers. */
+static void drop(VklPlan *plan, const VklModelPlan *model, const VklNetworkLayer *layer, uint32_t index, uint32_t offset,
+                 VklArray y, VklArray x)
+{
+    uint64_t steps = layer->sequence_in ? model->T : 1;
+    VklDraw draw = {.seed = model->seed,
+                    .offset = offset,
+                    .stream = 0x10000u + index,
+                    .state = vkl_array(VKL_SLOT_STATE, 0),
+                    .offset_at = VKL_STATE_STEP,
+                    .over_time = true,
+                    .p = layer->desc.rate};
+    vkl_plan_move(plan, &(VklMove){.dst = y,
+                                   .src = x,
+                                   .steps = steps,
+                                   .rows = model->N,
+                                   .columns = layer->inputs,
+                                   .dst_step = model->N * layer->inputs,
+                                   .dst_row = layer->inputs,
+                                   .src_step = model->N * layer->inputs,
+                                   .src_row = layer->inputs,
+                                   .draw = &draw});
+}
+
+static VklRnnPass pass_of(const VklModelPlan *model, const VklNetworkLayer *layer, const Trace *trace, uint32_t offset)
+{
+    return (VklRnnPass){.desc = &layer->rnn,
+                        .T = model->T,
+                        .N = model->N,
+                        .training = model->training,
+                        .zero_states = model->training, /* initial slots stay as the arena began: zero */
+                        .params = vkl_array(VKL_SLOT_PARAMS, layer->params),
+                        .x = trace->x,
+                        .lengths = VKL_NO_ARRAY,
+                        .h0 = VKL_NO_ARRAY,
+                        .c0 = VKL_NO_ARRAY,
+                        .y = VKL_NO_ARRAY,
+                        .hn = VKL_NO_ARRAY,
+                        .cn = VKL_NO_ARRAY,
+                        .reserve = trace->memory,
+                        .workspace = VKL_NO_ARRAY,
+                        .gy = VKL_NO_ARRAY,
+                        .ghn = VKL_NO_ARRAY,
+                        .gcn = VKL_NO_ARRAY,
+                        .dx = VKL_NO_ARRAY,
+                        .dh0 = VKL_NO_ARRAY,
+                        .dc0 = VKL_NO_ARRAY,
+                        .dparams = vkl_array(VKL_SLOT_GRADS, layer->params),
+                        .padded = true, /* the gradients began as zeros */
+                        .seed = model->seed,
+                        .offset = offset,
+                        .state = vkl_array(VKL_SLOT_STATE, 0)};
+}
+
+static void rnn_forward(VklPlan *plan, const VklModelPlan *model, const VklNetworkLayer *layer, Arena *arena, Trace *trace)
+{
     VklRnnSizes sizes;
     if (!vkl_rnn_measure(&layer->rnn, model->T, model->N, &sizes)) {
         arena->fits = false;
-        return x;
+        return;
     }
-    trace->memory = take(arena, (model->training ? sizes.reserve : sizes.forward_workspace) / 4, 1);
-    VklRnnPass pass = {.desc = &layer->rnn,
-                       .T = model->T,
-                       .N = model->N,
-                       .training = model->training,
-                       .zero_states = model->training, /* slot 0 stays as the arena began: zero */
-                       .params = params,
-                       .x = x,
-                       .h0 = VKL_NO_ARRAY,
-                       .c0 = VKL_NO_ARRAY,
-                       .y = VKL_NO_ARRAY,
-                       .hn = VKL_NO_ARRAY,
-                       .cn = VKL_NO_ARRAY,
-                       .memory = trace->memory};
+    trace->memory = model->training ? take(arena, sizes.reserve / 4, 1) : VKL_NO_ARRAY;
+    VklRnnPass pass = pass_of(model, layer, trace, OFFSET_FORWARD);
+    pass.workspace = take(arena, vkl_rnn_forward_scratch(&layer->rnn, model->T, model->N, model->training), 1);
+    if (!vkl_rnn_output(&pass, &trace->y))
+        pass.y = trace->y = take(arena, rows_of(model, layer->sequence_out), layer->outputs);
     if (arena->fits)
         vkl_plan_rnn_forward(plan, &pass);
-    trace->y = layer->sequence_out ? vkl_rnn_all_h(&pass) : vkl_rnn_last_h(&pass);
+}
+
+static VklArray layer_forward(VklPlan *plan, const VklModelPlan *model, uint32_t index, Arena *arena, VklArray x, Trace *trace)
+{
+    const VklNetworkLayer *layer = &model->network->layers[index];
+    uint64_t rows = rows_of(model, layer->sequence_in);
+    trace->x = trace->y = x;
+    switch (layer->desc.kind) {
+    case VKL_LAYER_DENSE:
+        trace->y = take(arena, rows, layer->outputs);
+        if (arena->fits)
+            vkl_plan_dense_forward(plan, &(VklDensePass){.desc = &layer->dense,
+                                                         .rows = rows,
+                                                         .params = vkl_array(VKL_SLOT_PARAMS, layer->params),
+                                                         .x = x,
+                                                         .y = trace->y});
+        break;
+    case VKL_LAYER_DROPOUT:
+        if (model->training && layer->desc.rate > 0) {
+            trace->y = take(arena, rows, layer->outputs);
+            if (arena->fits)
+                drop(plan, model, layer, index, OFFSET_FORWARD, trace->y, x);
+        }
+        break;
+    default:
+        rnn_forward(plan, model, layer, arena, trace);
+    }
     return trace->y;
 }
 
 /* The gradient to the layer's input, or an absent array for the first layer. */
-static VklArray layer_backward(VklPlan *plan, const VklModelPlan *model, const VklNetworkLayer *layer, Arena *arena,
-                               const Trace *trace, VklArray gy, bool first)
+static VklArray layer_backward(VklPlan *plan, const VklModelPlan *model, uint32_t index, Arena *arena, const Trace *trace,
+                               VklArray gy)
 {
-    uint64_t rows_in = layer->sequence_in ? model->T * model->N : model->N;
-    VklArray dx = first ? VKL_NO_ARRAY : take(arena, rows_in, layer->inputs);
-    VklArray params = vkl_array(VKL_SLOT_PARAMS, layer->params), dparams = vkl_array(VKL_SLOT_GRADS, layer->params);
+    const VklNetworkLayer *layer = &model->network->layers[index];
+    uint64_t rows = rows_of(model, layer->sequence_in);
+    if (layer->desc.kind == VKL_LAYER_DROPOUT) {
+        if (layer->desc.rate > 0 && arena->fits)
+            drop(plan, model, layer, index, OFFSET_BACKWARD, gy, gy);
+        return gy;
+    }
+    VklArray dx = index == 0 ? VKL_NO_ARRAY : take(arena, rows, layer->inputs);
     if (layer->desc.kind == VKL_LAYER_DENSE) {
-        VklArray scratch = take(arena, vkl_dense_scratch(&layer->dense, rows_in), 1);
+        VklArray scratch = take(arena, vkl_dense_scratch(&layer->dense, rows), 1);
         if (arena->fits)
             vkl_plan_dense_backward(plan, &(VklDensePass){.desc = &layer->dense,
-                                                          .rows = rows_in,
-                                                          .params = params,
+                                                          .rows = rows,
+                                                          .params = vkl_array(VKL_SLOT_PARAMS, layer->params),
                                                           .x = trace->x,
                                                           .y = trace->y,
                                                           .gy = gy,
                                                           .dx = dx,
-                                                          .dparams = dparams,
+                                                          .dparams = vkl_array(VKL_SLOT_GRADS, layer->params),
                                                           .workspace = scratch,
                                                           .padded = true});
         return dx;
     }
     VklRnnSizes sizes;
     vkl_rnn_measure(&layer->rnn, model->T, model->N, &sizes);
-    VklArray workspace = take(arena, sizes.backward_workspace / 4, 1);
+    VklRnnPass pass = pass_of(model, layer, trace, OFFSET_BACKWARD);
+    pass.workspace = take(arena, sizes.backward_workspace / 4, 1);
+    pass.gy = gy;
+    pass.dx = dx;
     if (arena->fits)
-        vkl_plan_rnn_backward(plan, &(VklRnnPass){.desc = &layer->rnn,
-                                                  .T = model->T,
-                                                  .N = model->N,
-                                                  .training = true,
-                                                  .params = params,
-                                                  .x = trace->x,
-                                                  .memory = trace->memory,
-                                                  .workspace = workspace,
-                                                  .gy = gy,
-                                                  .ghn = VKL_NO_ARRAY,
-                                                  .gcn = VKL_NO_ARRAY,
-                                                  .dx = dx,
-                                                  .dh0 = VKL_NO_ARRAY,
-                                                  .dc0 = VKL_NO_ARRAY,
-                                                  .dparams = dparams,
-                                                  .gy_last = !layer->sequence_out});
+        vkl_plan_rnn_backward(plan, &pass);
     return dx;
 }
 
@@ -161,7 +223,7 @@ bool vkl_plan_model(VklPlan *plan, VklModelPlan *model)
                                            .x = x,
                                            .target = target});
     for (uint32_t i = 0; i < network->count && reserve.fits; i++)
-        x = layer_forward(plan, model, &network->layers[i], &reserve, x, &traces[i]);
+        x = layer_forward(plan, model, i, &reserve, x, &traces[i]);
     model->predictions = x;
 
     VklArray gradient = model->training ? take(&workspace, N, network->outputs) : VKL_NO_ARRAY;
@@ -179,7 +241,7 @@ bool vkl_plan_model(VklPlan *plan, VklModelPlan *model)
                                          .optimizer = model->optimizer});
     if (model->training) {
         for (uint32_t i = network->count; i-- > 0 && reserve.fits && workspace.fits;)
-            gradient = layer_backward(plan, model, &network->layers[i], &workspace, &traces[i], gradient, i == 0);
+            gradient = layer_backward(plan, model, i, &workspace, &traces[i], gradient);
         VklArray partial = take(&workspace, vkl_norm_partials(network->params), 1);
         if (reserve.fits && workspace.fits)
             vkl_plan_optimize(plan, &(VklOptimize){.desc = model->optimizer,

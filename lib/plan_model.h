@@ -15,10 +15,10 @@
 /* One layer with its place in the flat parameters. */
 typedef struct VklNetworkLayer {
     VklLayerDesc desc;
-    VklRnnDesc rnn;
-    VklDenseDesc dense;
+    VklRnnDesc rnn;                 /* recurrent kinds */
+    VklDenseDesc dense;             /* VKL_LAYER_DENSE */
     bool sequence_in, sequence_out; /* [T][N][.] or [N][.] */
-    uint64_t inputs;
+    uint64_t inputs, outputs;
     uint64_t params; /* floats */
 } VklNetworkLayer;
 
@@ -47,6 +47,7 @@ typedef struct VklModelPlan {
     VklLoss loss;
     double huber_delta;
     const VklOptimizerDesc *optimizer; /* training */
+    uint64_t seed;                     /* training: of dropout's masks */
     uint64_t reserve, workspace;       /* out: floats needed of the two slots */
     VklArray predictions;              /* out: [N][outputs] */
 } VklModelPlan;

@@ -229,6 +229,35 @@ static bool fits(const VklRnnDesc *desc, uint64_t T, uint64_t N)
            vkl_mul(all, 64 * 4, &all) && vkl_mul(all, L, &all);
 }
 
+/* The reserve of all layers; returns what a layer takes elsewhere, at most. */
+static uint64_t lay_out_kept(const VklRnnDesc *desc, const VklRnnForm *form, uint64_t T, uint64_t N, Arena *kept)
+{
+    uint64_t widest = 0;
+    for (uint64_t layer = 0; layer < 2 && layer < desc->layers; layer++) { /* all but the first are alike */
+        uint64_t before = kept->used;
+        Arena other = {.base = VKL_NO_ARRAY};
+        Memory memory;
+        lay_out(desc, form, T, N, layer, true, kept, &other, &memory);
+        widest = larger(widest, other.used);
+        if (layer)
+            kept->used += (desc->layers - 2) * (kept->used - before);
+    }
+    return widest;
+}
+
+uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool training)
+{
+    VklRnnForm form = vkl_rnn_form(desc);
+    Arena arena = {.base = VKL_NO_ARRAY}, other = {.base = VKL_NO_ARRAY};
+    Work work;
+    Memory memory;
+    lay_out_work(desc, &form, T, N, false, &arena, &work);
+    if (training)
+        return arena.used + lay_out_kept(desc, &form, T, N, &other);
+    lay_out(desc, &form, T, N, 0, false, &other, &other, &memory);
+    return arena.used + (desc->layers > 1 ? 2 : 1) * other.used; /* a layer reads the one below: two in turn */
+}
+
 bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes *sizes)
 {
     if (!fits(desc, T, N))
@@ -237,29 +266,16 @@ bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes
     if (!T || !N)
         return true;
     VklRnnForm form = vkl_rnn_form(desc);
-    Arena kept = {.base = VKL_NO_ARRAY}, forward = {.base = VKL_NO_ARRAY}, backward = {.base = VKL_NO_ARRAY}, other = {.used = 0};
+    Arena kept = {.base = VKL_NO_ARRAY}, backward = {.base = VKL_NO_ARRAY};
     Work work;
-    Memory memory;
-    uint64_t widest = 0;
-    lay_out_work(desc, &form, T, N, false, &forward, &work);
     lay_out_work(desc, &form, T, N, true, &backward, &work);
-    for (uint64_t layer = 0; layer < 2 && layer < desc->layers; layer++) { /* all but the first are alike */
-        Arena before = kept;
-        other.used = 0;
-        lay_out(desc, &form, T, N, layer, true, &kept, &other, &memory);
-        widest = larger(widest, other.used);
-        if (layer)
-            kept.used += (desc->layers - 2) * (kept.used - before.used);
-    }
-    other.used = 0;
-    lay_out(desc, &form, T, N, 0, false, &other, &other, &memory);
+    uint64_t rebuilt = lay_out_kept(desc, &form, T, N, &kept);
     sizes->state = 4 * desc->layers * form.D * N * form.P;
     sizes->cell_state = form.lstm ? 4 * desc->layers * form.D * N * desc->hidden_size : 0;
     sizes->y = 4 * N * form.W * (desc->last_only ? 1 : T);
     sizes->reserve = 4 * kept.used;
-    /* without a reserve a layer reads the one below: two in turn */
-    sizes->forward_workspace = 4 * (forward.used + larger(widest, (desc->layers > 1 ? 2 : 1) * other.used));
-    sizes->backward_workspace = 4 * (backward.used + widest);
+    sizes->forward_workspace = 4 * larger(vkl_rnn_forward_scratch(desc, T, N, true), vkl_rnn_forward_scratch(desc, T, N, false));
+    sizes->backward_workspace = 4 * (backward.used + rebuilt);
     return true;
 }
 
@@ -878,6 +894,17 @@ static View input_of(const Layers *layers)
                                            .src_step = I,
                                            .src_row = layers->T * I});
     return (View){layers->work.x, I};
+}
+
+bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y)
+{
+    Layers layers = layers_of(NULL, pass, false);
+    bool last = pass->desc->last_only;
+    if (layers.form.h_ld != layers.form.W || layers.form.D != 1 || pass->desc->batch_first || (vkl_has(pass->lengths) && !last))
+        return false;
+    Memory memory = memory_of(&layers, pass->desc->layers - 1);
+    *y = h_at(&layers, &memory, last ? last_slot(&layers, 0) : 1, 0);
+    return true;
 }
 
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)

@@ -54,6 +54,9 @@ uint64_t vkl_rnn_params(const VklRnnDesc *desc); /* floats, a multiple of 4 */
 /* All sizes in bytes; false when one does not fit 63 bits. T and N may be 0: then only params is set. */
 bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes *sizes);
 
+/* Floats of scratch that a forward needs. */
+uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool training);
+
 /* One pass. Absent arrays as in rnn.h. */
 typedef struct VklRnnPass {
     const VklRnnDesc *desc;
@@ -73,5 +76,8 @@ typedef struct VklRnnPass {
 
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass);
 void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass);
+
+/* Where y lies after a forward as it stands, in the pass's own memory, without a copy; false where it does not. */
+bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y);
 
 #endif

@@ -25,19 +25,36 @@ extern "C" {
 
 typedef struct VklModel VklModel;
 
-typedef enum VklLayerKind { VKL_LAYER_LSTM = 0, VKL_LAYER_DENSE = 1 } VklLayerKind;
+typedef enum VklLayerKind {
+    VKL_LAYER_LSTM = 0,
+    VKL_LAYER_DENSE = 1,
+    VKL_LAYER_GRU = 2, /* reset-after */
+    VKL_LAYER_RNN = 3, /* tanh */
+    VKL_LAYER_RNN_RELU = 4,
+    VKL_LAYER_DROPOUT = 5 /* of the numbers that the layer before hands on; in training alone */
+} VklLayerKind;
 
 typedef struct VklLayerDesc {
     VklLayerKind kind;
     VklActivation activation; /* dense only */
-    uint64_t units;           /* hidden units, or outputs */
+    uint64_t units;           /* hidden units, or outputs; 0 for dropout */
+    bool both;                /* recurrent: both directions, side by side: twice as many outputs; default false */
+    uint64_t projection;      /* LSTM: outputs of a direction, 0 (default): units */
+    double rate;              /* dropout: probability of each number to be dropped, 0 <= rate <= 1 */
 } VklLayerDesc;
 
 VKL_API VklLayerDesc vkl_layer_lstm(uint64_t units);
+VKL_API VklLayerDesc vkl_layer_gru(uint64_t units);
+VKL_API VklLayerDesc vkl_layer_rnn(uint64_t units);
 VKL_API VklLayerDesc vkl_layer_dense(uint64_t units, VklActivation activation);
+VKL_API VklLayerDesc vkl_layer_dropout(double rate);
 
-/* Reads "lstm:50,dense:1" or "lstm:32,lstm:32,dense:8:relu,dense:1": comma-separated KIND:UNITS, a dense layer with an optional
- * :ACTIVATION. At most `*count` layers are written; `*count` is set to how many there are.
+/* Reads layers separated by commas:
+ *     lstm:UNITS[:PROJECTION]  gru:UNITS  rnn:UNITS (tanh)  rnn_relu:UNITS    each also with bi before it: bilstm:UNITS ...
+ *     dense:UNITS[:none|tanh|sigmoid|relu]
+ *     dropout:RATE
+ * as in "lstm:50,dense:1" or "bigru:32,dropout:0.2,lstm:32:16,dense:8:relu,dense:1". At most `*count` layers are written; `*count` is set to how
+ * many there are.
  * Errors: VKL_ERROR_INVALID (the piece that cannot be read is in the message), VKL_ERROR_LIMIT (more than *count). */
 VKL_API VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *layers, uint32_t *count);
 
