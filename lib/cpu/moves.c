@@ -61,18 +61,17 @@ void vkl_cpu_move(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t 
     }
 }
 
-/* One element. As bits, since what is kept with a scale of 1 is kept as it is, and what is dropped is 0 whatever it was. */
-static void drop(const struct VklDropoutArgs *args, bool kept, float *dst, const float *src)
+/* One element. As bits, since what is kept with a scale of 1 is kept as it is, and what is dropped is 0 whatever it was; with a mask, since
+ * a branch on a random number is guessed wrong half the time. */
+static inline void drop(const struct VklDropoutArgs *args, uint32_t word, float *dst, const float *src)
 {
+    uint32_t mask = 0u - (uint32_t)(word >= args->threshold && !args->all);
     if (args->mode == VKL_MOVE_ADD) {
-        if (kept)
-            *dst += *src * args->scale;
-    } else if (!kept) {
-        *dst = 0.0f;
-    } else if (args->scale == 1.0f) {
-        memmove(dst, src, sizeof(*dst));
+        uint32_t before = float_bits(*dst), sum = float_bits(*dst + *src * args->scale);
+        *dst = bits_float((sum & mask) | (before & ~mask));
     } else {
-        *dst = *src * args->scale;
+        uint32_t scaled = args->scale == 1.0f ? float_bits(*src) : float_bits(*src * args->scale);
+        *dst = bits_float(scaled & mask);
     }
 }
 
@@ -92,7 +91,7 @@ void vkl_cpu_dropout(const VklOp *op, void *const ptr[4], uint64_t begin, uint64
                                 args->first_step + (uint32_t)step * args->step_stride, args->stream};
             vkl_philox(word, args->seed0, args->seed1 ^ offset);
             for (uint32_t w = column % 4; w < 4 && k < args->columns; w++, k++)
-                drop(args, !args->all && word[w] >= args->threshold, dst + k, src + k);
+                drop(args, word[w], dst + k, src + k);
         }
     }
 }
