@@ -52,6 +52,27 @@ float log_1_plus(float u)
     return 2.0 * (s + s * (q * series));
 }
 
+/* Derivatives of the sigmoid and of tanh. y (1 - y) and 1 - y^2 would lose all their digits in saturation, which gates that are not
+ * bounded multiply to something that counts. The exponentials are those of the values, for a compiler to find. */
+float sigmoid_slope(float x, float y)
+{
+    float m = -x, scale, part;
+    m = m > 87.0 ? 87.0 : m;
+    m = m < -87.0 ? -87.0 : m;
+    exp_parts(m, scale, part);
+    return (scale * part + scale) * y * y;
+}
+
+float tanh_slope(float x)
+{
+    float m = magnitude_of(x), scale, part;
+    m = m > 20.0 ? 20.0 : m;
+    exp_parts(2.0 * m, scale, part);
+    float e = scale * part + scale;
+    float r = 2.0 / (e + 1.0);
+    return e * r * r;
+}
+
 /* The kinds that need an exponential are apart, so that software devices leave out those that are not there. */
 float gate(uint kind, float alpha, float beta, float limit, float raw, out float slope)
 {
@@ -59,14 +80,13 @@ float gate(uint kind, float alpha, float beta, float limit, float raw, out float
     float y = x, d = 1.0;
     WHEN(kind == GATE_SIGMOID) {
         y = cell_sigmoid(x);
-        d = y * (1.0 - y);
+        d = sigmoid_slope(x, y);
     }
     WHEN(kind == GATE_TANH || kind == GATE_SCALED_TANH) {
         bool scaled = kind == GATE_SCALED_TANH;
         float a = scaled ? alpha : 1.0, b = scaled ? beta : 1.0;
-        float t = cell_tanh(b * x);
-        y = a * t;
-        d = a * b * (1.0 - t * t);
+        y = a * cell_tanh(b * x);
+        d = a * b * tanh_slope(b * x);
     }
     WHEN(kind == GATE_ELU || kind == GATE_SOFTPLUS) {
         float m = -magnitude_of(x), scale, part;

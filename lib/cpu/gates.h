@@ -45,6 +45,27 @@ static inline float log_1_plus(float u)
     return 2.0f * (s + s * (q * series));
 }
 
+/* Derivatives of the sigmoid and of tanh. y (1 - y) and 1 - y^2 would lose all their digits in saturation, which gates that are not
+ * bounded multiply to something that counts. The exponentials are those of the values, for a compiler to find. */
+static inline float sigmoid_slope(float x, float y)
+{
+    float m = -x, scale, part;
+    m = m > 87.0f ? 87.0f : m;
+    m = m < -87.0f ? -87.0f : m;
+    exp_parts(m, &scale, &part);
+    return (scale * part + scale) * y * y;
+}
+
+static inline float tanh_slope(float x)
+{
+    float m = bits_float(float_bits(x) & 0x7fffffffu), scale, part;
+    m = m > 20.0f ? 20.0f : m;
+    exp_parts(2.0f * m, &scale, &part);
+    float e = scale * part + scale;
+    float r = 2.0f / (e + 1.0f);
+    return e * r * r;
+}
+
 /* To be called with a constant kind. */
 static inline float gate_of(uint32_t kind, float alpha, float beta, float x, float *slope)
 {
@@ -52,18 +73,16 @@ static inline float gate_of(uint32_t kind, float alpha, float beta, float x, flo
     switch (kind) {
     case VKL_GATE_SIGMOID:
         y = cell_sigmoid(x);
-        d = y * (1.0f - y);
+        d = sigmoid_slope(x, y);
         break;
     case VKL_GATE_TANH:
         y = cell_tanh(x);
-        d = 1.0f - y * y;
+        d = tanh_slope(x);
         break;
-    case VKL_GATE_SCALED_TANH: {
-        float t = cell_tanh(beta * x);
-        y = alpha * t;
-        d = alpha * beta * (1.0f - t * t);
+    case VKL_GATE_SCALED_TANH:
+        y = alpha * cell_tanh(beta * x);
+        d = alpha * beta * tanh_slope(beta * x);
         break;
-    }
     case VKL_GATE_ELU:
     case VKL_GATE_SOFTPLUS: {
         float m = bits_float(float_bits(x) | 0x80000000u), scale, part;
