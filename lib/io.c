@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "model.h"
 #include "prep.h"
 
 #define FORMAT_VERSION "1"

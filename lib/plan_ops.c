@@ -293,7 +293,8 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
     cover_add(&whole_c, step->dc_out, 0);
     uint64_t chunk = smaller(rows_of_step(window, step->rows, gates_apart, 4 * units),
                              rows_of_step(window, step->rows, cover_count(&whole_c), units));
-    chunk = smaller(chunk, rows_of_step(window, step->rows, 0, dy_ld));
+    if (vkl_has(dy))
+        chunk = smaller(chunk, rows_of_step(window, step->rows, 0, dy_ld));
     for (uint64_t row = 0; row < step->rows; row += chunk) {
         uint64_t rows = smaller(chunk, step->rows - row), count = rows * units, at = row * units;
         VklArray gates_t = vkl_array_at(step->gates, at * 4);

@@ -382,7 +382,7 @@ Test(io, refuses_headers_that_do_not_describe_the_model)
         {"\\\"features\\\":2", "\\\"features\\\":0", "model in memory: config: 'features' is missing or not at least 1"},
         {"\\\"features\\\":2", "\\\"features\\\":\\\"2\\\"", "model in memory: config: 'features' is missing or not at least 1"},
         {"\\\"layers\\\"", "\\\"players\\\"", "model in memory: config: 'layers' is missing or empty"},
-        {"\\\"lstm\\\"", "\\\"gru\\\"", "model in memory: config: layer 0 is of the kind 'gru'; lstm and dense are known"},
+        {"\\\"lstm\\\"", "\\\"gru\\\"", "model in memory: config: layer 0 is of the kind 'conv'; lstm and dense are known"},
         {"\\\"units\\\":3", "\\\"units\\\":0", "model in memory: config: layer 0 has no 'units' of at least 1"},
         {"\\\"units\\\":3", "\\\"units\\\":-3", "model in memory: config: layer 0 has no 'units' of at least 1"},
         {"\\\"units\\\":3", "\\\"units\\\":1e300", "model in memory: config: layer 0 has no 'units' of at least 1"},

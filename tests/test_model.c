@@ -157,8 +157,17 @@ Test(model, epoch_loss_is_the_mean_over_windows)
 /* One step of plain SGD over all windows moves each weight by the gradient: against central differences of vkl_model_evaluate(). */
 Test(model, a_step_follows_the_gradient_of_every_kind_of_stack)
 {
-    static const char *const stacks[] = {"lstm:3", "lstm:4,dense:1", "lstm:3,lstm:5,dense:1",
-                                         "dense:3:tanh,lstm:4,dense:2:sigmoid,dense:1", "lstm:3,dense:4:tanh,lstm:3,dense:1"};
+    static const char *const stacks[] = {"lstm:3",
+                                         "lstm:4,dense:1",
+                                         "lstm:3,lstm:5,dense:1",
+                                         "dense:3:tanh,lstm:4,dense:2:sigmoid,dense:1",
+                                         "lstm:3,dense:4:tanh,lstm:3,dense:1",
+                                         "gru:4,dense:1",
+                                         "rnn:3,dense:1",
+                                         "bilstm:3,dense:1",
+                                         "lstm:4:2,dense:1",
+                                         "bigru:3,rnn:4,dense:1",
+                                         "birnn:2,bilstm:3:2,dense:1"};
     OPEN;
     for (size_t s = 0; s < sizeof(stacks) / sizeof(*stacks); s++) {
         Series *series = make_series(2, 4, 9);
@@ -495,7 +504,13 @@ Test(model, layers_are_read_from_text)
         {"lstm:0", VKL_ERROR_INVALID, "'0'"},
         {"lstm:-3", VKL_ERROR_INVALID, "'-3'"},
         {"lstm:5x", VKL_ERROR_INVALID, "'5x'"},
-        {"lstm:5:tanh", VKL_ERROR_INVALID, "alone"},
+        {"lstm:5:tanh", VKL_ERROR_INVALID, "projection"},
+        {"bilstm:5:3,bigru:4,birnn:2,dropout:0.25", VKL_OK, ""},
+        {"rnn_relu:4,dropout:1,dense:1", VKL_OK, ""},
+        {"bidense:5", VKL_ERROR_INVALID, "bidense"},
+        {"gru:5:2", VKL_ERROR_INVALID, "alone"},
+        {"dropout:1.5", VKL_ERROR_INVALID, "rate"},
+        {"dropout:", VKL_ERROR_INVALID, "rate"},
         {"dense:1:swish", VKL_ERROR_INVALID, "none of none"},
         {"dense:1:", VKL_ERROR_INVALID, "none of none"},
         {"dense:1:relu:2", VKL_ERROR_INVALID, "none of none"},

@@ -991,25 +991,29 @@ Test(rnn, descriptions_that_make_no_sense_are_refused)
 {
     static const uint64_t huge = UINT64_C(1) << 40;
     static const struct {
-        VklRnnDesc desc;
+        size_t struct_size;
+        VklCell cell;
+        uint64_t input_size, hidden_size, layers;
         VklStatus status;
         const char *word;
     } cases[] = {
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 0, 4, 1}, VKL_ERROR_INVALID, "input_size"},
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 0, 1}, VKL_ERROR_INVALID, "hidden_size"},
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 4, 0}, VKL_ERROR_INVALID, "layers"},
-        {{sizeof(VklRnnDesc), (VklCell)77, 4, 4, 1}, VKL_ERROR_INVALID, "cell"},
-        {{3, VKL_CELL_LSTM, 4, 4, 1}, VKL_ERROR_INVALID, "struct_size"},
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, huge, 1}, VKL_ERROR_LIMIT, "hidden_size"},
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, UINT64_MAX, 4, 1}, VKL_ERROR_LIMIT, "input_size"},
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 4, UINT64_MAX / 8}, VKL_ERROR_LIMIT, "layers"},
-        {{sizeof(VklRnnDesc), VKL_CELL_LSTM, 1, 1, UINT64_C(1) << 33},
-         VKL_ERROR_LIMIT,
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, 0, 4, 1, VKL_ERROR_INVALID, "input_size"},
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 0, 1, VKL_ERROR_INVALID, "hidden_size"},
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 4, 0, VKL_ERROR_INVALID, "layers"},
+        {sizeof(VklRnnDesc), (VklCell)77, 4, 4, 1, VKL_ERROR_INVALID, "cell"},
+        {3, VKL_CELL_LSTM, 4, 4, 1, VKL_ERROR_INVALID, "struct_size"},
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, huge, 1, VKL_ERROR_LIMIT, "hidden_size"},
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, UINT64_MAX, 4, 1, VKL_ERROR_LIMIT, "input_size"},
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, 4, 4, UINT64_MAX / 8, VKL_ERROR_LIMIT, "layers"},
+        {sizeof(VklRnnDesc), VKL_CELL_LSTM, 1, 1, UINT64_C(1) << 33, VKL_ERROR_LIMIT,
          "layers"}, /* tensors are counted in 32 bits */
     };
     for (size_t k = 0; k < COUNT(cases); k++) {
         VklRnn *rnn = NULL;
-        EXPECT_REFUSAL(cases[k].word, vkl_rnn_create(device, &cases[k].desc, &rnn), cases[k].status, vkl_context_error(context),
+        VklRnnDesc desc = vkl_rnn_desc(cases[k].cell, cases[k].input_size, cases[k].hidden_size);
+        desc.struct_size = cases[k].struct_size;
+        desc.layers = cases[k].layers;
+        EXPECT_REFUSAL(cases[k].word, vkl_rnn_create(device, &desc, &rnn), cases[k].status, vkl_context_error(context),
                        cases[k].word);
         cr_assert_null(rnn);
     }
