@@ -7,6 +7,7 @@
 
 #include "options.h"
 
-extern const Command info_command, train_command, evaluate_command, predict_command, bench_command;
+extern const Command info_command, train_command, evaluate_command, predict_command, bench_command, verify_command,
+    selftest_command;
 
 #endif

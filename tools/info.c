@@ -2,6 +2,8 @@
  *
  * vklstm info: the devices of this machine, and what this build can do.
  */
+#include "info.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +79,7 @@ static json_t *limits_json(const VklDeviceInfo *info)
                      "push_constants", (json_int_t)limits->push_constants);
 }
 
-static json_t *device_json(const VklDeviceInfo *info)
+json_t *info_device_json(const VklDeviceInfo *info)
 {
     char selector[32], version[32];
     selector_text(info, selector);
@@ -97,7 +99,7 @@ static int print_info_json(const VklDeviceInfo *infos, uint32_t count)
 {
     json_t *devices = json_array();
     for (uint32_t i = 0; i < count; i++)
-        if (json_array_append_new(devices, device_json(&infos[i])) != 0) {
+        if (json_array_append_new(devices, info_device_json(&infos[i])) != 0) {
             json_decref(devices);
             return fail("out of memory");
         }
@@ -105,7 +107,7 @@ static int print_info_json(const VklDeviceInfo *infos, uint32_t count)
                                 VKL_BUILT_WITH_CSV, "devices", devices));
 }
 
-static void print_device(const VklDeviceInfo *info)
+void info_print_device(const VklDeviceInfo *info)
 {
     char selector[32], version[32];
     selector_text(info, selector);
@@ -137,7 +139,7 @@ static int print_info_text(const VklDeviceInfo *infos, uint32_t count)
     printf("vklstm %s, built %s Vulkan, %s CSV\n", vkl_version(), VKL_BUILT_WITH_VULKAN ? "with" : "without",
            VKL_BUILT_WITH_CSV ? "with" : "without");
     for (uint32_t i = 0; i < count; i++)
-        print_device(&infos[i]);
+        info_print_device(&infos[i]);
     return finish_output();
 }
 

@@ -8,7 +8,8 @@
 #include "commands.h"
 #include "message.h"
 
-static const Command *const commands[] = {&info_command, &train_command, &evaluate_command, &predict_command, &bench_command};
+static const Command *const commands[] = {&info_command,  &train_command,  &evaluate_command, &predict_command,
+                                          &bench_command, &verify_command, &selftest_command};
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
 static void print_help(void)
@@ -23,7 +24,8 @@ static void print_help(void)
 int main(int argc, char **argv)
 {
     if (argc < 2)
-        return fail_usage("a command is missing (info, train, evaluate, predict or bench; see 'vklstm --help')");
+        return fail_usage(
+            "a command is missing (info, train, evaluate, predict, bench, verify or selftest; see 'vklstm --help')");
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         print_help();
@@ -36,5 +38,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, commands[i]->name) == 0)
             return commands[i]->run(commands[i], argc - 1, argv + 1);
-    return fail_usage("%s: no such command (info, train, evaluate, predict or bench; see 'vklstm --help')", name);
+    return fail_usage("%s: no such command (info, train, evaluate, predict, bench, verify or selftest; see 'vklstm --help')",
+                      name);
 }

@@ -150,16 +150,21 @@ static int parse_options(const Command *command, poptContext popt, void *values,
 static int parse_operands(const Command *command, poptContext popt, Options *options)
 {
     const char **arguments = poptGetArgs(popt);
-    uint32_t count = 0;
-    while (arguments && arguments[count]) {
-        const char *argument = arguments[count];
-        if (count == command->operand_count)
-            return fail_usage("%s: unexpected argument (usage: vklstm %s %s)", argument, command->name, command->operands);
-        char *text = strdup(argument);
+    size_t count = 0;
+    while (arguments && arguments[count])
+        count++;
+    if (count > command->operand_count && !command->more_operands)
+        return fail_usage("%s: unexpected argument (usage: vklstm %s %s)", arguments[command->operand_count], command->name,
+                          command->operands);
+    options->operands = calloc(count + 1, sizeof *options->operands);
+    if (!options->operands)
+        return fail("out of memory");
+    for (size_t i = 0; i < count; i++) {
+        char *text = strdup(arguments[i]);
         int status = keep_text(options, text);
         if (status >= 0)
             return status;
-        options->operands[count++] = text;
+        options->operands[options->operand_count++] = text;
     }
     if (count < command->operand_count)
         return fail_usage("%s: an argument is missing (usage: vklstm %s %s)", command->name, command->name, command->operands);
@@ -207,6 +212,7 @@ void options_free(Options *options)
     for (size_t i = 0; i < options->text_count; i++)
         free(options->texts[i]);
     free(options->texts);
+    free(options->operands);
     memset(options, 0, sizeof *options);
 }
 

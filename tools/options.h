@@ -74,6 +74,7 @@ typedef struct Command {
     const char *brief;    /* one line of the list of commands */
     const char *operands; /* as the usage line shows them, required options included */
     uint32_t operand_count;
+    bool more_operands; /* the last may be repeated */
     const char *summary;
     const Option *options;
     size_t option_count;
@@ -81,11 +82,10 @@ typedef struct Command {
     int (*run)(const struct Command *command, int argc, char **argv);
 } Command;
 
-#define OPERANDS_MAX 2
-
 /* What was read: the operands, and the texts that values point to. */
 typedef struct Options {
-    char *operands[OPERANDS_MAX];
+    char **operands;
+    uint32_t operand_count;
     char **texts;
     size_t text_count;
 } Options;

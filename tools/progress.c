@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define DRAW_SECONDS 0.1 /* between two drawings of the bar */
 #define LINE_SECONDS 10  /* a line at least so often, and so many lines in all */
 #define LINES 10
@@ -38,6 +40,7 @@ void progress_begin(Progress *progress, bool quiet)
     progress->terminal = isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") != 0;
     progress->line_at = 1;
     progress->drawn_at = -DRAW_SECONDS;
+    progress->begun = clock_seconds();
 }
 
 static int terminal_width(void)
@@ -133,11 +136,40 @@ void progress_epoch(Progress *progress, const VklEpoch *epoch, uint64_t epochs)
     progress->line_seconds = epoch->seconds;
 }
 
+void progress_piece(Progress *progress, const char *part, const char *name, uint64_t done, uint64_t all)
+{
+    const double seconds = clock_seconds() - progress->begun;
+    const bool begins = !progress->part || strcmp(progress->part, part) != 0;
+    char bar[BAR_WIDTH + 1], left[DURATION_SIZE], line[512];
+    progress->part = part;
+    if (progress->quiet || (progress->terminal ? seconds - progress->drawn_at < DRAW_SECONDS : !begins))
+        return;
+    duration_text(seconds, left);
+    if (!progress->terminal) {
+        fprintf(stderr, "%s: from case %llu of %llu, after %s\n", part, (unsigned long long)done + 1, (unsigned long long)all,
+                left);
+        return;
+    }
+    duration_text(done ? seconds / (double)done * (double)(all - done) : INFINITY, left);
+    memset(bar, '.', BAR_WIDTH);
+    memset(bar, '#', (size_t)((double)done / (double)all * BAR_WIDTH));
+    bar[BAR_WIDTH] = '\0';
+    snprintf(line, sizeof line, "%llu/%llu [%s] %s left, %s: %s", (unsigned long long)done, (unsigned long long)all, bar, left,
+             part, name);
+    int width = terminal_width() - 1;
+    fprintf(stderr, "\r%.*s\033[K", width > 0 ? width : 0, line);
+    fflush(stderr);
+    progress->drawn = true;
+    progress->drawn_at = seconds;
+}
+
 void progress_end(Progress *progress)
 {
-    if (progress->drawn) {
+    if (progress->drawn && progress->part) {
+        fprintf(stderr, "\r\033[K"); /* the report says it all */
+    } else if (progress->drawn) {
         draw(progress);
         fputc('\n', stderr);
-        progress->drawn = false;
     }
+    progress->drawn = false;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * How far a training is: a bar with loss, rate and time left where standard error is a terminal, now and then a line elsewhere.
+ * How far a job is: a bar with loss, rate and time left where standard error is a terminal, now and then a line elsewhere.
  */
 #ifndef VKLSTM_TOOLS_PROGRESS_H
 #define VKLSTM_TOOLS_PROGRESS_H
@@ -17,11 +17,16 @@ typedef struct Progress {
     bool known;          /* an epoch has ended, and so: */
     double loss, validation_loss;
     VklProgress now;
+    double begun; /* seconds of the clock */
+    const char *part;
 } Progress;
 
 void progress_begin(Progress *progress, bool quiet);
 void progress_step(Progress *progress, const VklProgress *now);
 void progress_epoch(Progress *progress, const VklEpoch *epoch, uint64_t epochs);
+/* For a job of other kinds than training: `done` of `all` pieces are done, the next one is of the part `part` (a line for each part where
+ * there is no terminal) and is called `name`. */
+void progress_piece(Progress *progress, const char *part, const char *name, uint64_t done, uint64_t all);
 /* Leaves the bar as it is and goes to a new line. */
 void progress_end(Progress *progress);
 
