@@ -1,0 +1,798 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The complete recurrent operator through the public API, on the device of the environment, against the double-precision reference of
+ * tools/reference.c: all options over the pairwise-covering table, then the edges at which others fail.
+ *
+ * Tolerances: docs/numerics.md, "The complete operator".
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+#include "placed.h"
+
+#include "../tools/covering.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define WEIGHTS 0.5f /* as in test_oracle.c */
+
+/* ---- Budgets ---- */
+
+static double longest_sum(const VklRnnDesc *desc)
+{
+    const size_t P = desc->projection ? desc->projection : desc->hidden_size, D = desc->direction == VKL_DIRECTION_BOTH ? 2 : 1;
+    const size_t inputs = desc->layers > 1 && D * P > desc->input_size ? D * P : desc->input_size;
+    return (double)(inputs + desc->hidden_size);
+}
+
+static double budget_forward(const RefRnn *run)
+{
+    return 0x1p-24 * (double)run->desc.layers * (32 + 2 * sqrt(longest_sum(&run->desc)));
+}
+
+static double budget_backward(const RefRnn *run)
+{
+    const size_t rows = run->T * run->N;
+    return 2 * budget_forward(run) + 0x1p-24 * 2 * sqrt((double)(rows < 4096 ? rows : 4096));
+}
+
+/* ---- Jobs: a problem placed on a device ---- */
+
+typedef struct Job {
+    VklDevice *device;
+    const Problem *problem;
+    VklRnn *rnn;
+    VklStream *stream;
+    Placed arrays[PROBLEM_ARRAYS], params, dparams, lengths, reserve, forward_scratch, backward_scratch;
+    float *before; /* canonical: what dparams held, where gradients add */
+    VklRnnForward forward;
+    VklRnnBackward backward;
+} Job;
+
+static VklContext *context;
+static VklDevice *device;
+
+static void begin(void)
+{
+    context = test_context();
+    device = test_device(context);
+}
+
+static void end(void)
+{
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
+}
+
+TestSuite(operator, .init = begin, .fini = end);
+
+static float *narrow(const double *wide, size_t count)
+{
+    float *numbers = allocate(count, sizeof(float));
+    for (size_t k = 0; k < count; k++)
+        numbers[k] = (float)wide[k];
+    return numbers;
+}
+
+static size_t all_params(const Problem *problem)
+{
+    size_t count = 0;
+    for (size_t k = 0; k < problem->tensors; k++)
+        count += problem->tensor_count[k];
+    return count;
+}
+
+/* Between the canonical tensors one after another and the packed buffer. */
+static void pack_all(Job *job, const float *canonical, float *packed)
+{
+    for (size_t k = 0; k < job->problem->tensors; k++) {
+        TEST_OK(context, vkl_rnn_pack(job->rnn, (uint32_t)k, canonical, packed));
+        canonical += job->problem->tensor_count[k];
+    }
+}
+
+static Placed place_scratch(VklDevice *on, uint64_t bytes)
+{
+    return bytes ? placed_make(on, NULL, bytes / sizeof(float), true) : (Placed){0};
+}
+
+/* `outputs`: PROBLEM_BITs of results and gradients to ask for; PARAMS_BIT for those of parameters. */
+#define PARAMS_BIT PROBLEM_BIT(PROBLEM_ARRAYS)
+#define EVERYTHING UINT32_MAX
+
+static void job_arguments(Job *job)
+{
+    const RefRnn *run = &job->problem->run;
+    job->forward = vkl_rnn_forward_args(run->T, run->N);
+    VklRnnForward *f = &job->forward;
+    f->params = job->params.slice;
+    f->x = job->arrays[PROBLEM_X].slice;
+    f->lengths = job->lengths.slice;
+    f->h0 = job->arrays[PROBLEM_H0].slice;
+    f->c0 = job->arrays[PROBLEM_C0].slice;
+    f->y = job->arrays[PROBLEM_Y].slice;
+    f->hn = job->arrays[PROBLEM_HN].slice;
+    f->cn = job->arrays[PROBLEM_CN].slice;
+    f->reserve = job->reserve.slice;
+    f->workspace = job->forward_scratch.slice;
+    f->dropout = run->dropout;
+    job->backward = vkl_rnn_backward_args(run->T, run->N);
+    VklRnnBackward *b = &job->backward;
+    b->params = job->params.slice;
+    b->x = job->arrays[PROBLEM_X].slice;
+    b->lengths = job->lengths.slice;
+    b->reserve = job->reserve.slice;
+    b->workspace = job->backward_scratch.slice;
+    b->gy = job->arrays[PROBLEM_GY].slice;
+    b->ghn = job->arrays[PROBLEM_GHN].slice;
+    b->gcn = job->arrays[PROBLEM_GCN].slice;
+    b->dx = job->arrays[PROBLEM_DX].slice;
+    b->dh0 = job->arrays[PROBLEM_DH0].slice;
+    b->dc0 = job->arrays[PROBLEM_DC0].slice;
+    b->dparams = job->dparams.slice;
+    b->accumulate = job->problem->accumulate;
+    b->dropout = run->dropout;
+}
+
+static Job job_begin(VklDevice *on, const Problem *problem, unsigned outputs)
+{
+    const RefRnn *run = &problem->run;
+    Job job = {.device = on, .problem = problem};
+    VklRnnSizes sizes;
+    const VklStatus status = vkl_rnn_create(on, &run->desc, &job.rnn);
+    cr_assert_eq(status, VKL_OK, "%s: %s", problem->label, vkl_context_error(context));
+    TEST_OK(context, vkl_stream_create(on, &job.stream));
+    TEST_OK(context, vkl_rnn_sizes(job.rnn, run->T, run->N, &sizes));
+    for (int k = 0; k < PROBLEM_ARRAYS; k++) {
+        float *numbers = problem->array[k] && k < PROBLEM_INPUTS ? narrow(problem->array[k], problem->count[k]) : NULL;
+        if (problem->array[k] && (k < PROBLEM_INPUTS || outputs & PROBLEM_BIT(k)))
+            job.arrays[k] = placed_make(on, numbers, problem->count[k], false);
+        free(numbers);
+    }
+    const size_t count = all_params(problem);
+    float *canonical = allocate(count, sizeof(float)), *packed = allocate(sizes.params, 1);
+    for (size_t k = 0, at = 0; k < problem->tensors; k++)
+        for (size_t e = 0; e < problem->tensor_count[k]; e++)
+            canonical[at++] = (float)problem->params[k][e];
+    pack_all(&job, canonical, packed);
+    job.params = placed_make(on, packed, sizes.params / sizeof(float), true);
+    if (problem->accumulate) {
+        job.before = canonical;
+        test_random(job.before, count, 9, 1);
+        pack_all(&job, job.before, packed);
+    } else {
+        free(canonical);
+    }
+    if (outputs & PARAMS_BIT)
+        job.dparams = placed_make(on, problem->accumulate ? packed : NULL, sizes.params / sizeof(float), true);
+    free(packed);
+    if (problem->lengths) {
+        float *bits = allocate(run->N, sizeof(float));
+        memcpy(bits, problem->lengths, run->N * sizeof(float));
+        job.lengths = placed_make(on, bits, run->N, false);
+        free(bits);
+    }
+    job.reserve = place_scratch(on, sizes.reserve);
+    job.forward_scratch = place_scratch(on, sizes.forward_workspace);
+    job.backward_scratch = place_scratch(on, sizes.backward_workspace);
+    job_arguments(&job);
+    return job;
+}
+
+static void job_end(Job *job)
+{
+    for (int k = 0; k < PROBLEM_ARRAYS; k++)
+        vkl_buffer_destroy(job->arrays[k].buffer);
+    Placed *const others[] = {&job->params,  &job->dparams,         &job->lengths,
+                              &job->reserve, &job->forward_scratch, &job->backward_scratch};
+    for (size_t k = 0; k < COUNT(others); k++)
+        vkl_buffer_destroy(others[k]->buffer);
+    vkl_stream_destroy(job->stream);
+    vkl_rnn_destroy(job->rnn);
+    free(job->before);
+}
+
+/* A call that must succeed; the sentence is the operator's. */
+#define RUN(job, call)                                                                                     \
+    do {                                                                                                   \
+        const VklStatus run_ = (call);                                                                     \
+        cr_assert_eq(run_, VKL_OK, "%s: %s: %s", (job)->problem->label, #call, vkl_rnn_error((job)->rnn)); \
+    } while (0)
+
+static void job_infer(Job *job)
+{
+    VklRnnForward args = job->forward;
+    args.reserve = vkl_slice(NULL, 0);
+    RUN(job, vkl_rnn_forward(job->rnn, job->stream, &args));
+    TEST_OK(context, vkl_stream_wait(job->stream));
+}
+
+static void job_train(Job *job)
+{
+    RUN(job, vkl_rnn_forward(job->rnn, job->stream, &job->forward));
+    RUN(job, vkl_rnn_backward(job->rnn, job->stream, &job->backward));
+    TEST_OK(context, vkl_stream_wait(job->stream));
+}
+
+static float *job_take(Job *job, int array)
+{
+    return placed_take(job->device, &job->arrays[array], problem_array_name[array]);
+}
+
+/* The gradients of the parameters, canonical, one tensor after another. */
+static float *job_take_dparams(Job *job)
+{
+    float *packed = placed_take(job->device, &job->dparams, "dparams"),
+          *canonical = allocate(all_params(job->problem), sizeof(float));
+    for (size_t k = 0, at = 0; k < job->problem->tensors; at += job->problem->tensor_count[k++])
+        TEST_OK(context, vkl_rnn_unpack(job->rnn, (uint32_t)k, packed, canonical + at));
+    free(packed);
+    return canonical;
+}
+
+/* ---- Comparisons ---- */
+
+typedef struct Worst {
+    double error;
+    char what[700];
+} Worst;
+static Worst worst_forward, worst_backward;
+
+static void compare(const Problem *problem, const char *name, const float *got, const double *want, size_t count,
+                    double tolerance, Worst *worst)
+{
+    char what[700];
+    double scale = 0;
+    snprintf(what, sizeof(what), "%s: %s", problem->label, name);
+    for (size_t k = 0; k < count; k++)
+        scale = isfinite(want[k]) ? fmax(scale, fabs(want[k])) : scale;
+    for (size_t k = 0; k < count; k++) {
+        const double error = fabs((double)got[k] - want[k]) / (scale > 0 ? scale : 1);
+        if (error > worst->error) {
+            worst->error = error;
+            memcpy(worst->what, what, sizeof(what));
+        }
+    }
+    test_compare(what, got, want, count, tolerance);
+}
+
+static void check_array(Job *job, int array)
+{
+    const Problem *problem = job->problem;
+    if (!job->arrays[array].buffer)
+        return;
+    float *got = job_take(job, array);
+    if (array < PROBLEM_INPUTS) {
+        float *kept = narrow(problem->array[array], problem->count[array]);
+        cr_assert_eq(memcmp(got, kept, problem->count[array] * sizeof(float)), 0, "%s: %s was changed", problem->label,
+                     problem_array_name[array]);
+        free(kept);
+    } else if (array <= PROBLEM_CN) {
+        compare(problem, problem_array_name[array], got, problem->array[array], problem->count[array],
+                budget_forward(&problem->run), &worst_forward);
+    } else {
+        compare(problem, problem_array_name[array], got, problem->array[array], problem->count[array],
+                budget_backward(&problem->run), &worst_backward);
+    }
+    free(got);
+}
+
+static void check_dparams(Job *job)
+{
+    const Problem *problem = job->problem;
+    float *got = job_take_dparams(job);
+    for (size_t k = 0, at = 0; k < problem->tensors; at += problem->tensor_count[k++]) {
+        const RefTensor tensor = ref_rnn_tensor(&problem->run.desc, k);
+        double *want = allocate(problem->tensor_count[k], sizeof(double));
+        for (size_t e = 0; e < problem->tensor_count[k]; e++)
+            want[e] = problem->dparams[k][e] + (job->before ? (double)job->before[at + e] : 0);
+        char name[80];
+        snprintf(name, sizeof(name), "d%s", tensor.name);
+        compare(problem, name, got + at, want, problem->tensor_count[k], budget_backward(&problem->run), &worst_backward);
+        free(want);
+    }
+    free(got);
+}
+
+/* Everything that came out, and what must be as it was. */
+static void job_check(Job *job)
+{
+    for (int k = 0; k < PROBLEM_ARRAYS; k++)
+        check_array(job, k);
+    if (job->dparams.buffer)
+        check_dparams(job);
+    Placed *const scratch[] = {&job->lengths, &job->reserve, &job->forward_scratch, &job->backward_scratch};
+    for (size_t k = 0; k < COUNT(scratch); k++)
+        if (scratch[k]->buffer)
+            free(placed_take(job->device, scratch[k], "around scratch"));
+}
+
+/* Both have computed what `second` was asked for. */
+static void same_bits(const char *how, Job *first, Job *second, int last)
+{
+    const Problem *problem = first->problem;
+    for (int k = PROBLEM_Y; k <= last; k++) {
+        if (!first->arrays[k].buffer || !second->arrays[k].buffer)
+            continue;
+        float *a = job_take(first, k), *b = job_take(second, k);
+        cr_assert_eq(memcmp(a, b, problem->count[k] * sizeof(float)), 0, "%s: %s: other bits in %s", problem->label, how,
+                     problem_array_name[k]);
+        free(a);
+        free(b);
+    }
+    if (last == PROBLEM_DC0 && first->dparams.buffer && second->dparams.buffer) {
+        float *a = job_take_dparams(first), *b = job_take_dparams(second);
+        cr_assert_eq(memcmp(a, b, all_params(problem) * sizeof(float)), 0, "%s: %s: other bits in dparams", problem->label, how);
+        free(a);
+        free(b);
+    }
+}
+
+static bool has_dropout(const VklRnnDesc *desc)
+{
+    return desc->input_dropout > 0 || desc->recurrent_dropout > 0 || (desc->dropout > 0 && desc->layers > 1);
+}
+
+/* ---- The table ---- */
+
+/* One row: training is right; keeping less of it changes no bit; inference is right, and has training's bits where nothing is dropped. */
+static void check_problem(VklDevice *on, Problem *problem)
+{
+    Job job = job_begin(on, problem, EVERYTHING);
+    job_train(&job);
+    job_check(&job);
+
+    problem->run.desc.recompute = !problem->run.desc.recompute;
+    Job other = job_begin(on, problem, EVERYTHING);
+    job_train(&other);
+    same_bits("recompute", &job, &other, PROBLEM_DC0);
+    job_end(&other);
+    problem->run.desc.recompute = !problem->run.desc.recompute;
+
+    const unsigned results = PROBLEM_BIT(PROBLEM_Y) | PROBLEM_BIT(PROBLEM_HN) | PROBLEM_BIT(PROBLEM_CN);
+    Job inference = job_begin(on, problem, results);
+    job_infer(&inference);
+    if (has_dropout(&problem->run.desc)) {
+        problem->run.training = false;
+        cr_assert(problem_solve(problem));
+        job_check(&inference);
+        problem->run.training = true;
+        cr_assert(problem_solve(problem));
+    } else {
+        same_bits("inference", &job, &inference, PROBLEM_CN);
+    }
+    job_end(&inference);
+    job_end(&job);
+}
+
+static Problem row_problem(const CoveringRow *row, uint32_t seed)
+{
+    Problem problem;
+    cr_assert(covering_problem(row, &problem));
+    cr_assert(problem_draw_and_solve(&problem, seed, WEIGHTS), "%s: never away from kinks", problem.label);
+    return problem;
+}
+
+static void check_table(VklCell first, VklCell last, bool plain)
+{
+    static CoveringRow rows[COVERING_CAPACITY];
+    const size_t count = covering_table(rows, plain);
+    for (size_t r = 0; r < count; r++) {
+        if (rows[r].value[COVERING_CELL] < first || rows[r].value[COVERING_CELL] > last)
+            continue;
+        Problem problem = row_problem(&rows[r], (uint32_t)r + 1);
+        check_problem(device, &problem);
+        problem_free(&problem);
+    }
+    cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
+    cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
+}
+
+Test(operator, lstm_with_every_two_options)
+{
+    check_table(VKL_CELL_LSTM, VKL_CELL_LSTM, false);
+}
+
+Test(operator, gru_with_every_two_options)
+{
+    check_table(VKL_CELL_GRU, VKL_CELL_GRU, false);
+}
+
+Test(operator, rnn_with_every_two_options)
+{
+    check_table(VKL_CELL_RNN_TANH, VKL_CELL_RNN_RELU, false);
+}
+
+Test(operator, usual_activations_with_every_two_options)
+{
+    check_table(VKL_CELL_LSTM, VKL_CELL_RNN_RELU, true);
+}
+
+/* Tensors have the names and shapes, arrays the sizes, that the reference counts by itself. */
+Test(operator, tensors_and_sizes_are_the_references)
+{
+    static CoveringRow rows[COVERING_CAPACITY];
+    const size_t count = covering_table(rows, true);
+    for (size_t r = 0; r < count; r++) {
+        Problem problem;
+        cr_assert(covering_problem(&rows[r], &problem));
+        const RefRnn *run = &problem.run;
+        VklRnn *rnn = NULL;
+        VklRnnSizes sizes;
+        TEST_OK(context, vkl_rnn_create(device, &run->desc, &rnn));
+        TEST_OK(context, vkl_rnn_sizes(rnn, run->T, run->N, &sizes));
+        cr_assert_eq(sizes.y, problem.count[PROBLEM_Y] * sizeof(float), "%s", problem.label);
+        cr_assert_eq(sizes.state, problem.count[PROBLEM_HN] * sizeof(float), "%s", problem.label);
+        cr_assert_eq(sizes.cell_state, problem.count[PROBLEM_CN] * sizeof(float), "%s", problem.label);
+        cr_assert_geq(sizes.params, all_params(&problem) * sizeof(float), "%s", problem.label);
+        cr_assert_eq(vkl_rnn_param_count(rnn), problem.tensors, "%s", problem.label);
+        for (uint32_t k = 0; k < problem.tensors; k++) {
+            const RefTensor want = ref_rnn_tensor(&run->desc, k);
+            VklParamInfo info;
+            TEST_OK(context, vkl_rnn_param_info(rnn, k, &info));
+            cr_assert_str_eq(info.name, want.name, "%s", problem.label);
+            cr_assert_eq(info.rank, strncmp(want.name, "bias", 4) ? 2u : 1u, "%s: %s", problem.label, want.name);
+            cr_assert(info.shape[0] == want.rows && info.shape[1] == want.columns, "%s: %s", problem.label, want.name);
+        }
+        vkl_rnn_destroy(rnn);
+        problem_free(&problem);
+    }
+}
+
+/* ---- The same bits ---- */
+
+static void for_some_rows(size_t every, void (*check)(Problem *problem))
+{
+    static CoveringRow rows[COVERING_CAPACITY];
+    for (int plain = 0; plain < 2; plain++) {
+        const size_t count = covering_table(rows, plain);
+        for (size_t r = plain ? every / 2 : 0; r < count; r += every) {
+            Problem problem = row_problem(&rows[r], (uint32_t)r + 1);
+            check(&problem);
+            problem_free(&problem);
+        }
+    }
+}
+
+static void check_twice(Problem *problem)
+{
+    VklContext *own_context = test_context();
+    VklDevice *own = test_device(own_context);
+    Job first = job_begin(device, problem, EVERYTHING), second = job_begin(own, problem, EVERYTHING);
+    job_train(&first);
+    job_train(&second);
+    same_bits("second run", &first, &second, PROBLEM_DC0);
+    job_end(&first);
+    job_end(&second);
+    vkl_device_destroy(own);
+    vkl_context_destroy(own_context);
+}
+
+Test(operator, two_runs_give_the_same_bits)
+{
+    for_some_rows(8, check_twice);
+}
+
+static void check_requests(Problem *problem)
+{
+    static const unsigned requests[] = {
+        0,
+        PARAMS_BIT,
+        PROBLEM_BIT(PROBLEM_DX),
+        PROBLEM_BIT(PROBLEM_DH0),
+        PROBLEM_BIT(PROBLEM_DC0),
+        PROBLEM_BIT(PROBLEM_DX) | PARAMS_BIT,
+        PROBLEM_BIT(PROBLEM_Y) | PROBLEM_BIT(PROBLEM_DH0) | PROBLEM_BIT(PROBLEM_DC0),
+        PROBLEM_BIT(PROBLEM_HN) | PROBLEM_BIT(PROBLEM_DC0) | PARAMS_BIT,
+    };
+    Job whole = job_begin(device, problem, EVERYTHING);
+    job_train(&whole);
+    for (size_t k = 0; k < COUNT(requests); k++) {
+        Job part = job_begin(device, problem, requests[k]);
+        job_train(&part);
+        same_bits("part of the gradients", &whole, &part, PROBLEM_DC0);
+        job_end(&part);
+    }
+    job_end(&whole);
+}
+
+Test(operator, gradients_that_are_not_asked_for_change_no_bit)
+{
+    for_some_rows(8, check_requests);
+}
+
+/* An array is [outer][N][inner] for some outer and inner. */
+static size_t outer_of(const Problem *problem, int array)
+{
+    const RefRnn *run = &problem->run;
+    const VklRnnDesc *desc = &run->desc;
+    if (array == PROBLEM_X || array == PROBLEM_DX)
+        return desc->batch_first ? 1 : run->T;
+    if (array == PROBLEM_Y || array == PROBLEM_GY)
+        return desc->batch_first || desc->last_only ? 1 : run->T;
+    return desc->layers * (desc->direction == VKL_DIRECTION_BOTH ? 2 : 1);
+}
+
+static void copy_rows(const Problem *problem, int array, size_t first, size_t rows, const char *from, char *to, size_t size)
+{
+    const size_t outer = outer_of(problem, array), N = problem->run.N, inner = problem->count[array] / outer / N * size;
+    for (size_t k = 0; k < outer; k++)
+        memcpy(to + k * rows * inner, from + (k * N + first) * inner, rows * inner);
+}
+
+/* A batch in two parts, each told where it begins, gives each row the bits of the whole. */
+static void check_split(Problem *problem)
+{
+    const RefRnn *run = &problem->run;
+    if (run->N == 1)
+        return;
+    Job whole = job_begin(device, problem, EVERYTHING);
+    job_train(&whole);
+    const size_t begin_of[] = {0, 2, run->N};
+    for (size_t half = 0; half < 2; half++) {
+        const size_t first = begin_of[half], rows = begin_of[half + 1] - first;
+        unsigned absent = 0;
+        for (int k = 0; k < PROBLEM_INPUTS; k++)
+            absent |= problem->array[k] ? 0 : PROBLEM_BIT(k);
+        Problem part;
+        cr_assert(problem_make(&run->desc, run->T, rows, problem->lengths ? PROBLEM_EMPTY : PROBLEM_FULL, absent, &part));
+        memcpy(part.label, problem->label, sizeof(part.label));
+        part.run.dropout = run->dropout;
+        part.run.dropout.first_row += first;
+        for (int k = 0; k < PROBLEM_INPUTS; k++)
+            if (problem->array[k])
+                copy_rows(problem, k, first, rows, (const char *)problem->array[k], (char *)part.array[k], sizeof(double));
+        for (size_t k = 0; k < part.tensors; k++)
+            memcpy(part.params[k], problem->params[k], part.tensor_count[k] * sizeof(double));
+        for (size_t n = 0; part.lengths && n < rows; n++)
+            part.lengths[n] = problem->lengths[first + n];
+        Job job = job_begin(device, &part, EVERYTHING);
+        job_train(&job);
+        for (int k = PROBLEM_Y; k < PROBLEM_ARRAYS; k++) {
+            if (!job.arrays[k].buffer)
+                continue;
+            float *got = job_take(&job, k), *all = job_take(&whole, k), *want = allocate(part.count[k], sizeof(float));
+            copy_rows(problem, k, first, rows, (const char *)all, (char *)want, sizeof(float));
+            cr_assert_eq(memcmp(got, want, part.count[k] * sizeof(float)), 0, "%s: rows from %zu: other bits in %s", part.label,
+                         first, problem_array_name[k]);
+            free(got);
+            free(all);
+            free(want);
+        }
+        job_end(&job);
+        problem_free(&part);
+    }
+    job_end(&whole);
+}
+
+Test(operator, a_batch_in_two_parts_gives_the_same_bits)
+{
+    for_some_rows(4, check_split);
+}
+
+/* ---- Edges ---- */
+
+/* Each way that the operator goes through the kernels. */
+typedef struct Way {
+    const char *name;
+    VklCell cell;
+    VklDirection direction;
+    bool general; /* what a fused kernel cannot do */
+    bool before;
+} Way;
+static const Way ways[] = {
+    {"lstm", VKL_CELL_LSTM, VKL_DIRECTION_FORWARD, false, false},
+    {"lstm, every option", VKL_CELL_LSTM, VKL_DIRECTION_BOTH, true, false},
+    {"gru", VKL_CELL_GRU, VKL_DIRECTION_FORWARD, false, false},
+    {"gru reset before", VKL_CELL_GRU, VKL_DIRECTION_BOTH, true, true},
+    {"rnn", VKL_CELL_RNN_TANH, VKL_DIRECTION_REVERSE, true, false},
+};
+
+static VklRnnDesc way_desc(const Way *way, size_t I, size_t H)
+{
+    VklRnnDesc desc = vkl_rnn_desc(way->cell, I, H);
+    desc.direction = way->direction;
+    desc.reset_after = way->cell != VKL_CELL_GRU ? desc.reset_after : !way->before;
+    if (way->general) {
+        desc.preact_clip = 50;
+        desc.merge = way->direction == VKL_DIRECTION_BOTH ? VKL_MERGE_SUM : VKL_MERGE_CONCAT;
+        desc.recurrent_dropout = 0.25f;
+    }
+    if (way->general && way->cell == VKL_CELL_LSTM) {
+        desc.peephole = true;
+        desc.cell_clip = 50;
+        desc.projection = (H + 1) / 2;
+    }
+    return desc;
+}
+
+static Problem edge_problem(const Way *way, size_t T, size_t N, size_t I, size_t H)
+{
+    Problem problem;
+    const VklRnnDesc desc = way_desc(way, I, H);
+    cr_assert(problem_make(&desc, T, N, way->general ? PROBLEM_RAGGED : PROBLEM_FULL, 0, &problem));
+    problem_draw(&problem, 1, 0.95f / sqrtf((float)H));
+    snprintf(problem.label, sizeof(problem.label), "%s T%zu N%zu I%zu H%zu", way->name, T, N, I, H);
+    return problem;
+}
+
+static void check_edges(const size_t (*sizes)[4], size_t count, unsigned only)
+{
+    for (size_t k = 0; k < count; k++)
+        for (size_t w = 0; w < COUNT(ways); w++) {
+            if (!(only & (1u << w)))
+                continue;
+            Problem problem = edge_problem(&ways[w], sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3]);
+            cr_assert(problem_solve(&problem));
+            Job job = job_begin(device, &problem, EVERYTHING);
+            job_train(&job);
+            job_check(&job);
+            job_end(&job);
+            problem_free(&problem);
+        }
+    cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
+    cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
+}
+
+/* T, N, I, H. Faults hide where I == H, N == 1, T == 1, or a size is a multiple of the workgroup. */
+Test(operator, awkward_sizes)
+{
+    static const size_t sizes[][4] = {{1, 1, 1, 1},  {3, 1, 2, 3},   {1, 3, 3, 1},   {2, 3, 5, 7},   {5, 2, 7, 33},
+                                      {2, 5, 3, 65}, {2, 2, 9, 130}, {2, 3, 4, 257}, {2, 65, 33, 3}, {65, 2, 3, 5}};
+    check_edges(sizes, COUNT(sizes), ~0u);
+}
+
+/* More rows than one axis of a dispatch has workgroups, just as many, one less; and twice as many. */
+Test(operator, batches_of_65536_rows)
+{
+    static const size_t sizes[][4] = {{5, 13107, 1, 2}, {4, 16384, 2, 1}, {1, 65537, 1, 1}, {2, 70000, 1, 1}};
+    check_edges(sizes, COUNT(sizes), ~0u);
+}
+
+Test(operator, sequences_of_65537_steps)
+{
+    static const size_t sizes[][4] = {{65537, 1, 1, 1}};
+    check_edges(sizes, COUNT(sizes), 1u << 0 | 1u << 2 | 1u << 4);
+}
+
+/* Row r of the gates' biases has the sign of bit r of a counter: every combination of open and closed gates. */
+Test(operator, saturated_gates_are_exact)
+{
+    for (size_t w = 0; w < COUNT(ways); w++) {
+        Problem problem = edge_problem(&ways[w], 4, 3, 2, 16);
+        problem.run.desc.preact_clip = 0;
+        for (size_t k = 0; k < problem.tensors; k++)
+            for (size_t r = 0; !strncmp(ref_rnn_tensor(&problem.run.desc, k).name, "bias_ih", 7) && r < problem.tensor_count[k];
+                 r++)
+                problem.params[k][r] = (r % 16) >> (r / 16) & 1 ? 1e4 : -1e4;
+        strncat(problem.label, ", biases of +-1e4", 100);
+        cr_assert(problem_solve(&problem));
+        Job job = job_begin(device, &problem, EVERYTHING);
+        job_train(&job);
+        job_check(&job);
+        job_end(&job);
+        problem_free(&problem);
+    }
+}
+
+/* Where a NaN goes is the same in the reference, term by term: it must arrive, and must not leak into other rows of the batch. */
+Test(operator, nan_goes_where_it_must)
+{
+    for (size_t w = 0; w < COUNT(ways); w++)
+        for (int k = 0; k <= PROBLEM_INPUTS; k++) {
+            VklRnnDesc desc = way_desc(&ways[w], 3, 4);
+            desc.recurrent_dropout = 0; /* what is dropped is 0, be it NaN */
+            Problem problem;
+            cr_assert(problem_make(&desc, 3, 5, PROBLEM_FULL, 0, &problem));
+            problem_draw(&problem, 1, WEIGHTS);
+            double *array = k == PROBLEM_INPUTS ? problem.params[0] : problem.array[k];
+            snprintf(problem.label, sizeof(problem.label), "%s, NaN in %s", ways[w].name,
+                     k == PROBLEM_INPUTS ? "weight_ih_l0" : problem_array_name[k]);
+            if (array) {
+                array[1] = NAN;
+                cr_assert(problem_solve(&problem));
+                Job job = job_begin(device, &problem, EVERYTHING);
+                job_train(&job);
+                bool arrived = false;
+                for (int a = PROBLEM_Y; a < PROBLEM_ARRAYS; a++) {
+                    check_array(&job, a);
+                    for (size_t e = 0; problem.array[a] && e < problem.count[a]; e++)
+                        arrived = arrived || isnan(problem.array[a][e]);
+                }
+                cr_assert(arrived, "%s: none came out", problem.label);
+                check_dparams(&job);
+                job_end(&job);
+            }
+            problem_free(&problem);
+        }
+}
+
+/* What x and gy hold past a row's end may be anything: it is not looked at. */
+Test(operator, numbers_past_the_end_are_ignored)
+{
+    const size_t T = 5, N = 4;
+    for (size_t w = 0; w < COUNT(ways); w++)
+        for (int array = PROBLEM_X; array <= PROBLEM_GY; array += PROBLEM_GY - PROBLEM_X) {
+            Problem problem = edge_problem(&ways[w], T, N, 3, 4);
+            const size_t width = problem.count[array] / (T * N);
+            for (size_t k = 0; problem.lengths && k < T * N; k++)
+                for (size_t j = 0; k / N >= problem.lengths[k % N] && j < width; j++)
+                    problem.array[array][k * width + j] = NAN;
+            snprintf(problem.label, sizeof(problem.label), "%s, NaN in %s past the end", ways[w].name, problem_array_name[array]);
+            cr_assert(problem_solve(&problem));
+            Job job = job_begin(device, &problem, EVERYTHING);
+            job_train(&job);
+            for (int a = PROBLEM_Y; a < PROBLEM_ARRAYS; a++)
+                check_array(&job, a);
+            check_dparams(&job);
+            job_end(&job);
+            problem_free(&problem);
+        }
+}
+
+/* ---- Refusals ---- */
+
+Test(operator, descriptions_that_make_no_sense_are_refused)
+{
+#define REFUSED(of, change, word)                                                                                               \
+    do {                                                                                                                        \
+        VklRnnDesc d = vkl_rnn_desc(of, 3, 4);                                                                                  \
+        VklRnn *rnn = NULL;                                                                                                     \
+        change;                                                                                                                 \
+        EXPECT_REFUSAL(#of " " #change, vkl_rnn_create(device, &d, &rnn), VKL_ERROR_INVALID, vkl_context_error(context), word); \
+        cr_assert_null(rnn);                                                                                                    \
+    } while (0)
+#define REFUSED_BY_OTHERS(change, word)           \
+    do {                                          \
+        REFUSED(VKL_CELL_GRU, change, word);      \
+        REFUSED(VKL_CELL_RNN_TANH, change, word); \
+        REFUSED(VKL_CELL_RNN_RELU, change, word); \
+    } while (0)
+    REFUSED_BY_OTHERS(d.projection = 2, "projection");
+    REFUSED_BY_OTHERS(d.peephole = true, "peephole");
+    REFUSED_BY_OTHERS(d.input_forget = true, "input_forget");
+    REFUSED_BY_OTHERS(d.cell_clip = 1, "cell_clip");
+    REFUSED(VKL_CELL_LSTM, d.reset_after = false, "reset_after");
+    REFUSED(VKL_CELL_RNN_TANH, d.reset_after = false, "reset_after");
+    REFUSED(VKL_CELL_RNN_RELU, d.reset_after = false, "reset_after");
+#define REFUSED_BY_ALL(change, word)              \
+    do {                                          \
+        REFUSED(VKL_CELL_LSTM, change, word);     \
+        REFUSED(VKL_CELL_GRU, change, word);      \
+        REFUSED(VKL_CELL_RNN_TANH, change, word); \
+    } while (0)
+    REFUSED_BY_ALL(d.skip_input = true, "skip_input");
+    REFUSED_BY_ALL(d.struct_size = 5, "struct_size");
+    REFUSED_BY_ALL(d.input_size = 0, "input_size");
+    REFUSED_BY_ALL(d.hidden_size = 0, "hidden_size");
+    REFUSED_BY_ALL(d.layers = 0, "layers");
+    REFUSED_BY_ALL(d.cell = (VklCell)77, "cell is 77");
+    REFUSED_BY_ALL(d.direction = (VklDirection)78, "direction is 78");
+    REFUSED_BY_ALL(d.merge = (VklMerge)79, "merge is 79");
+    REFUSED_BY_ALL(d.bias = (VklBias)80, "bias is 80");
+    REFUSED_BY_ALL(d.recurrent_dropout_mode = (VklRecurrentDropout)81, "recurrent_dropout_mode is 81");
+    REFUSED_BY_ALL(d.activations[0][0].kind = (VklGateActivation)82, "82");
+    REFUSED_BY_ALL(d.activations[0][0] = vkl_gate_activation(VKL_GATE_AFFINE), "alpha");
+    REFUSED_BY_ALL(d.activations[0][0] = vkl_gate_activation(VKL_GATE_SCALED_TANH), "alpha");
+    REFUSED_BY_ALL(d.activations[0][0] = ((VklActivationDesc){VKL_GATE_ELU, NAN, 0}), "alpha");
+    REFUSED_BY_ALL(d.preact_clip = -1, "preact_clip is -1");
+    REFUSED_BY_ALL(d.preact_clip = NAN, "preact_clip is nan");
+    REFUSED(VKL_CELL_LSTM, d.cell_clip = -2, "cell_clip is -2");
+    REFUSED(VKL_CELL_LSTM, d.cell_clip = NAN, "cell_clip is nan");
+    REFUSED(VKL_CELL_LSTM, d.activations[0][2].kind = (VklGateActivation)83, "83");
+    REFUSED_BY_ALL(d.input_dropout = -0.5f, "input_dropout is -0.5");
+    REFUSED_BY_ALL(d.input_dropout = 1.5f, "input_dropout is 1.5");
+    REFUSED_BY_ALL(d.dropout = 1.5f, "dropout is 1.5");
+    REFUSED_BY_ALL(d.dropout = NAN, "dropout is nan");
+    REFUSED_BY_ALL(d.recurrent_dropout = 2, "recurrent_dropout is 2");
+    REFUSED_BY_ALL(d.recurrent_dropout = NAN, "recurrent_dropout is nan");
+
+    /* what a cell does not look at may be anything */
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_RNN_TANH, 3, 4);
+    desc.activations[0][1].kind = (VklGateActivation)84;
+    VklRnn *rnn = NULL;
+    TEST_OK(context, vkl_rnn_create(device, &desc, &rnn));
+    vkl_rnn_destroy(rnn);
+}
