@@ -101,7 +101,7 @@ struct VklCellBackwardArgs {
  * bias: b_hh at side[bias + 0|1|2 * units + u], r z n; VKL_ABSENT: 0.
  *   after:  r, z from gates + rec + b; gate 3 := rec_n + b_n; n = act_g(clip(gates_n + r * gate3)), whose argument is kept as gate 0;
  *           h_next = (1 - z) n + z h_prev.
- *   before, FIRST:  r, z from gates + rec (r, z) ; raw kept as gates 1, 2; rh[row * rh_ld + u] = r * h_op[...], h_op the (masked) operand: `hop` in h,
+ *   before, FIRST:  r, z from gates + rec (0 r, 1 z); raw kept as gates 1, 2; rh[row * rh_ld + u] = r * h_op[...], h_op the (masked) operand: `hop` in h,
  *           whose rows are h_ld apart too.
  *   before, SECOND: n = act_g(clip(gates_n + rec[0]));  rec has one gate here;  h_next = (1 - z) n + z h_prev. Biases are in gates already.
  *   KEEP is always set in FIRST, since SECOND reads z from the raw value.
