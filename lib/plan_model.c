@@ -181,10 +181,8 @@ static VklArray layer_backward(VklPlan *plan, const VklModelPlan *model, uint32_
                                                           .padded = true});
         return dx;
     }
-    VklRnnSizes sizes;
-    vkl_rnn_measure(&layer->rnn, model->T, model->N, &sizes);
     VklRnnPass pass = pass_of(model, layer, trace, OFFSET_BACKWARD);
-    pass.workspace = take(arena, sizes.backward_workspace / 4, 1);
+    pass.workspace = take(arena, vkl_rnn_backward_scratch(&layer->rnn, model->T, model->N, false), 1);
     pass.gy = gy;
     pass.dx = dx;
     if (arena->fits)

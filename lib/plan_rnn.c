@@ -197,16 +197,18 @@ typedef struct Work {
     Arena rest;      /* what lay_out() takes from `other` */
 } Work;
 
-static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_t T, uint64_t N, bool backward, Arena *arena,
-                         Work *work)
+static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_t T, uint64_t N, bool backward, bool lengths,
+                         Arena *arena, Work *work)
 {
     uint64_t widest = larger(desc->input_size, form->W);
     *work = (Work){.side = lay_out_side(desc, form, N, arena)};
-    if (desc->batch_first)
+    if (desc->batch_first || (backward && lengths)) /* x past the end of a row may hold anything, which no gradient is to see */
         work->x = hand_out(arena, T * N * desc->input_size);
     if (backward) {
-        for (int i = 0; i < 2; i++)
-            work->dy[i] = hand_out(arena, T * N * widest);
+        if (desc->layers > 1 || desc->batch_first || lengths)
+            work->dy[0] = hand_out(arena, T * N * widest);
+        if (desc->layers > 1 || desc->batch_first)
+            work->dy[1] = hand_out(arena, T * N * widest);
         work->dh = hand_out(arena, (desc->projection ? T : 1) * N * form->P);
         work->last = hand_out(arena, N * form->P);
         if (desc->skip_input && form->D == 2)
@@ -251,11 +253,20 @@ uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N,
     Arena arena = {.base = VKL_NO_ARRAY}, other = {.base = VKL_NO_ARRAY};
     Work work;
     Memory memory;
-    lay_out_work(desc, &form, T, N, false, &arena, &work);
+    lay_out_work(desc, &form, T, N, false, false, &arena, &work);
     if (training)
         return arena.used + lay_out_kept(desc, &form, T, N, &other);
     lay_out(desc, &form, T, N, 0, false, &other, &other, &memory);
     return arena.used + (desc->layers > 1 ? 2 : 1) * other.used; /* a layer reads the one below: two in turn */
+}
+
+uint64_t vkl_rnn_backward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool lengths)
+{
+    VklRnnForm form = vkl_rnn_form(desc);
+    Arena kept = {.base = VKL_NO_ARRAY}, backward = {.base = VKL_NO_ARRAY};
+    Work work;
+    lay_out_work(desc, &form, T, N, true, lengths, &backward, &work);
+    return backward.used + lay_out_kept(desc, &form, T, N, &kept);
 }
 
 bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes *sizes)
@@ -266,16 +277,14 @@ bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes
     if (!T || !N)
         return true;
     VklRnnForm form = vkl_rnn_form(desc);
-    Arena kept = {.base = VKL_NO_ARRAY}, backward = {.base = VKL_NO_ARRAY};
-    Work work;
-    lay_out_work(desc, &form, T, N, true, &backward, &work);
-    uint64_t rebuilt = lay_out_kept(desc, &form, T, N, &kept);
+    Arena kept = {.base = VKL_NO_ARRAY};
+    lay_out_kept(desc, &form, T, N, &kept);
     sizes->state = 4 * desc->layers * form.D * N * form.P;
     sizes->cell_state = form.lstm ? 4 * desc->layers * form.D * N * desc->hidden_size : 0;
     sizes->y = 4 * N * form.W * (desc->last_only ? 1 : T);
     sizes->reserve = 4 * kept.used;
     sizes->forward_workspace = 4 * larger(vkl_rnn_forward_scratch(desc, T, N, true), vkl_rnn_forward_scratch(desc, T, N, false));
-    sizes->backward_workspace = 4 * (backward.used + rebuilt);
+    sizes->backward_workspace = 4 * vkl_rnn_backward_scratch(desc, T, N, true);
     return true;
 }
 
@@ -310,7 +319,7 @@ static Layers layers_of(VklPlan *plan, const VklRnnPass *pass, bool backward)
     }
     layers.fused = layers.form.fused && !vkl_has(pass->lengths);
     Arena arena = {.base = pass->workspace};
-    lay_out_work(pass->desc, &layers.form, pass->T, pass->N, backward, &arena, &layers.work);
+    lay_out_work(pass->desc, &layers.form, pass->T, pass->N, backward, vkl_has(pass->lengths), &arena, &layers.work);
     return layers;
 }
 
@@ -675,12 +684,12 @@ static void recurrent_product(const Layers *layers, const Memory *memory, const 
     uint64_t H = layers->H, before = slot_before(layers, d, t), first = form->gru_before ? 1 : 0; /* columns n r z */
     VklArray w = param(layers, place->w_hh), rec = side_at(layers, layers->work.side.rec);
     if (form->masks <= 1) {
-        product(layers, vkl_array_at(rec, first * H), form->columns, h_at(layers, memory, before, operand_column(layers, d, 0)),
-                form->h_ld, form->P, vkl_array_at(w, first * H), form->columns - first * H, form->columns);
+        product(layers, rec, form->columns, h_at(layers, memory, before, operand_column(layers, d, 0)), form->h_ld, form->P,
+                vkl_array_at(w, first * H), form->columns - first * H, form->columns);
         return;
     }
     for (uint64_t g = first; g < form->gates; g++)
-        product(layers, vkl_array_at(rec, g * H), form->columns,
+        product(layers, vkl_array_at(rec, (g - first) * H), form->columns,
                 h_at(layers, memory, before, operand_column(layers, d, form->gru_before ? g - 1 : g)), form->h_ld, form->P,
                 vkl_array_at(w, g * H), H, form->columns);
 }
@@ -878,21 +887,25 @@ static void store_states(const Layers *layers, const Memory *memory, uint64_t la
     vkl_plan_copy(layers->plan, stores, count);
 }
 
-/* x in time-major order. */
-static View input_of(const Layers *layers)
+/* x as the pass reads it: in time-major order, in backward with zeros past the ends of rows. */
+static View input_of(const Layers *layers, bool backward)
 {
+    const VklRnnPass *pass = layers->pass;
     uint64_t I = layers->desc->input_size;
-    if (!layers->desc->batch_first)
-        return (View){layers->pass->x, I};
+    bool guard = backward && vkl_has(pass->lengths);
+    if (!layers->desc->batch_first && !guard)
+        return (View){pass->x, I};
     vkl_plan_move(layers->plan, &(VklMove){.dst = layers->work.x,
-                                           .src = layers->pass->x,
+                                           .src = pass->x,
                                            .steps = layers->T,
                                            .rows = layers->N,
                                            .columns = I,
                                            .dst_step = layers->N * I,
                                            .dst_row = I,
-                                           .src_step = I,
-                                           .src_row = layers->T * I});
+                                           .src_step = outer_step(layers, I),
+                                           .src_row = outer_row(layers, I),
+                                           .guard = guard ? VKL_MOVE_LIVE : VKL_MOVE_ALL,
+                                           .lengths = pass->lengths});
     return (View){layers->work.x, I};
 }
 
@@ -910,7 +923,7 @@ bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y)
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
 {
     Layers layers = layers_of(plan, pass, false);
-    View x = input_of(&layers);
+    View x = input_of(&layers, false);
     for (uint64_t layer = 0; layer < pass->desc->layers && !plan->status; layer++) {
         Memory memory = memory_of(&layers, layer);
         x = draw_input(&layers, &memory, layer, x);
@@ -1396,7 +1409,7 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
     const VklRnnDesc *desc = pass->desc;
     Layers layers = layers_of(plan, pass, true);
     uint64_t I = desc->input_size, T = pass->T, N = pass->N;
-    View x0 = input_of(&layers), gy = upstream(&layers, layers.work.dy[0]);
+    View x0 = input_of(&layers, true), gy = upstream(&layers, layers.work.dy[0]);
     VklArray gy_last = desc->last_only ? pass->gy : VKL_NO_ARRAY;
     for (uint64_t layer = desc->layers; layer-- > 0 && !plan->status;) {
         Memory memory = memory_of(&layers, layer);

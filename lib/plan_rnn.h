@@ -56,6 +56,7 @@ bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes
 
 /* Floats of scratch that a forward needs. */
 uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool training);
+uint64_t vkl_rnn_backward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool lengths);
 
 /* One pass. Absent arrays as in rnn.h. */
 typedef struct VklRnnPass {
