@@ -732,6 +732,136 @@ Test(operator, numbers_past_the_end_are_ignored)
         }
 }
 
+/* Lower limits: every array is seen through several windows, and a dispatch has few workgroups on an axis. */
+Test(operator, small_windows_give_the_same)
+{
+    static const VklDeviceLimits limits[] = {{.storage_range = 8192}, {.storage_range = 16384}, {.workgroups = {4, 0, 0}}};
+    static const size_t sizes[][4] = {{5, 7, 3, 5}, {12, 3, 2, 9}, {3, 33, 5, 4}};
+    for (size_t l = 0; l < COUNT(limits); l++) {
+        VklDevice *narrow_device = device_within(context, limits[l]);
+        for (size_t k = 0; k < COUNT(sizes); k++)
+            for (size_t w = 0; w < COUNT(ways); w++) {
+                Problem problem = edge_problem(&ways[w], sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3]);
+                cr_assert(problem_solve(&problem));
+                check_problem(narrow_device, &problem);
+                problem_free(&problem);
+            }
+        vkl_device_destroy(narrow_device);
+    }
+}
+
+/* ---- Calls after calls ---- */
+
+/* Prepared work reads the lengths when it runs, and can be recorded again. */
+Test(operator, prepared_work_reads_the_lengths_of_the_day)
+{
+    for (size_t w = 0; w < COUNT(ways); w++) {
+        const VklRnnDesc desc = way_desc(&ways[w], 3, 5);
+        Problem problem;
+        VklExec *forward = NULL, *backward = NULL;
+        cr_assert(problem_make(&desc, 4, 3, PROBLEM_EMPTY, 0, &problem));
+        problem_draw(&problem, 1, WEIGHTS);
+        snprintf(problem.label, sizeof(problem.label), "%s prepared", ways[w].name);
+        Job job = job_begin(device, &problem, EVERYTHING);
+        RUN(&job, vkl_rnn_prepare_forward(job.rnn, &job.forward, &forward));
+        RUN(&job, vkl_rnn_prepare_backward(job.rnn, &job.backward, &backward));
+        static const uint32_t lengths[][3] = {{0, 4, 2}, {3, 0, 1}, {4, 4, 4}, {0, 4, 2}};
+        for (size_t k = 0; k < COUNT(lengths); k++) {
+            memcpy(problem.lengths, lengths[k], sizeof(lengths[k]));
+            cr_assert(problem_solve(&problem));
+            TEST_OK(context, vkl_stream_write(job.stream, job.lengths.slice, lengths[k], sizeof(lengths[k])));
+            TEST_OK(context, vkl_exec_record(forward, job.stream));
+            TEST_OK(context, vkl_exec_record(backward, job.stream));
+            TEST_OK(context, vkl_stream_wait(job.stream));
+            job_check(&job);
+        }
+        vkl_exec_destroy(forward);
+        vkl_exec_destroy(backward);
+        job_end(&job);
+        problem_free(&problem);
+    }
+}
+
+/* Calls that differ in what dropout draws, or in whether it acts, are not taken for each other; the first comes again as it was. */
+Test(operator, each_offset_draws_masks_of_its_own)
+{
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_LSTM, 3, 5);
+    desc.layers = 2;
+    desc.input_dropout = desc.dropout = desc.recurrent_dropout = 0.5f;
+    Problem problem;
+    cr_assert(problem_make(&desc, 4, 3, PROBLEM_FULL, 0, &problem));
+    problem_draw(&problem, 1, WEIGHTS);
+    Job job = job_begin(device, &problem, EVERYTHING);
+    static const VklDropout draws[] = {{1, 1, 0}, {1, 2, 0}, {2, 1, 0}, {1, 1, 7}, {UINT64_C(1) << 32 | 1, 1, 0}, {1, 1, 0}};
+    for (size_t k = 0; k < COUNT(draws); k++) {
+        problem.run.dropout = job.forward.dropout = job.backward.dropout = draws[k];
+        snprintf(problem.label, sizeof(problem.label), "draw %zu", k);
+        problem.run.training = true;
+        cr_assert(problem_solve(&problem));
+        job_train(&job);
+        job_check(&job);
+        problem.run.training = false;
+        cr_assert(problem_solve(&problem));
+        job_infer(&job);
+        for (int a = PROBLEM_Y; a <= PROBLEM_CN; a++)
+            check_array(&job, a);
+    }
+    job_end(&job);
+    problem_free(&problem);
+}
+
+/* The state carried from call to call: a sequence in two parts has the bits of the whole, and the whole's gradient of h0 comes through. */
+Test(operator, a_sequence_in_two_parts_gives_the_same)
+{
+    for (size_t w = 0; w < COUNT(ways); w++) {
+        if (ways[w].direction != VKL_DIRECTION_FORWARD)
+            continue;
+        VklRnnDesc desc = way_desc(&ways[w], 3, 5);
+        desc.layers = 1; /* the second part of the layer below is not there yet when the first part runs backward */
+        Problem whole, part[2];
+        cr_assert(problem_make(&desc, 6, 3, PROBLEM_FULL, 0, &whole));
+        problem_draw(&whole, 1, WEIGHTS);
+        snprintf(whole.label, sizeof(whole.label), "%s in two parts", ways[w].name);
+        cr_assert(problem_solve(&whole));
+        Job job[2];
+        const size_t steps = 3, x = whole.count[PROBLEM_X] / 2, y = whole.count[PROBLEM_Y] / 2;
+        for (size_t k = 0; k < 2; k++) {
+            cr_assert(problem_make(&desc, steps, 3, PROBLEM_FULL, 0, &part[k]));
+            problem_draw(&part[k], 1, WEIGHTS); /* the same weights and first states */
+            memcpy(part[k].label, whole.label, sizeof(whole.label));
+            memcpy(part[k].array[PROBLEM_X], whole.array[PROBLEM_X] + k * x, x * sizeof(double));
+            memcpy(part[k].array[PROBLEM_GY], whole.array[PROBLEM_GY] + k * y, y * sizeof(double));
+            job[k] = job_begin(device, &part[k], EVERYTHING);
+        }
+        job[1].forward.h0 = job[0].forward.hn;
+        job[1].forward.c0 = job[0].forward.cn;
+        job[0].backward.ghn = job[1].backward.dh0;
+        job[0].backward.gcn = job[1].backward.dc0;
+        RUN(&job[0], vkl_rnn_forward(job[0].rnn, job[0].stream, &job[0].forward));
+        RUN(&job[0], vkl_rnn_forward(job[1].rnn, job[0].stream, &job[1].forward));
+        RUN(&job[0], vkl_rnn_backward(job[1].rnn, job[0].stream, &job[1].backward));
+        RUN(&job[0], vkl_rnn_backward(job[0].rnn, job[0].stream, &job[0].backward));
+        TEST_OK(context, vkl_stream_wait(job[0].stream));
+        for (size_t k = 0; k < 2; k++) {
+            float *got_y = job_take(&job[k], PROBLEM_Y), *got_dx = job_take(&job[k], PROBLEM_DX);
+            test_compare("y of a part", got_y, whole.array[PROBLEM_Y] + k * y, y, budget_forward(&whole.run));
+            test_compare("dx of a part", got_dx, whole.array[PROBLEM_DX] + k * x, x, budget_backward(&whole.run));
+            free(got_y);
+            free(got_dx);
+        }
+        float *hn = job_take(&job[1], PROBLEM_HN), *dh0 = job_take(&job[0], PROBLEM_DH0);
+        test_compare("hn", hn, whole.array[PROBLEM_HN], whole.count[PROBLEM_HN], budget_forward(&whole.run));
+        test_compare("dh0", dh0, whole.array[PROBLEM_DH0], whole.count[PROBLEM_DH0], budget_backward(&whole.run));
+        free(hn);
+        free(dh0);
+        for (size_t k = 0; k < 2; k++) {
+            job_end(&job[k]);
+            problem_free(&part[k]);
+        }
+        problem_free(&whole);
+    }
+}
+
 /* ---- Refusals ---- */
 
 Test(operator, descriptions_that_make_no_sense_are_refused)

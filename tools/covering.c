@@ -212,7 +212,7 @@ bool covering_problem(const CoveringRow *row, Problem *problem)
         desc.reset_after = false;
     desc.cell_clip = v[COVERING_CELL_CLIP] ? 0.375f : 0;
     desc.preact_clip = v[COVERING_PREACT_CLIP] ? 0.75f : 0;
-    for (uint8_t d = 0; d < 2; d++)
+    for (uint8_t d = desc.direction == VKL_DIRECTION_REVERSE; d < 2; d++) /* reverse alone does not look at those of forward */
         for (uint8_t place = 0; place < 3; place++) {
             uint8_t value = v[COVERING_ACTIVATIONS];
             if (d == 1 && v[COVERING_TWIN])
