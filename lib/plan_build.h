@@ -7,6 +7,52 @@
 
 #include "plan.h"
 
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Arrays inside the arenas begin at multiples of 256 bytes, the largest alignment that Vulkan lets a device ask for, so that windows of
+ * neighbours do not overlap. */
+static inline uint64_t aligned(uint64_t floats)
+{
+    return (floats + 63) & ~UINT64_C(63);
+}
+
+/* The part of a slot that covers several arrays of it, for a binding that reaches them all; where each lies in it. */
+typedef struct Cover {
+    VklArray begin;
+    uint64_t end; /* element of the slot */
+} Cover;
+
+static inline void cover_add(Cover *cover, VklArray array, uint64_t count)
+{
+    if (!vkl_has(array))
+        return;
+    if (!vkl_has(cover->begin)) {
+        cover->begin = array;
+        cover->end = array.at + count;
+        return;
+    }
+    cover->begin.at = smaller(cover->begin.at, array.at);
+    cover->end = larger(cover->end, array.at + count);
+}
+
+static inline uint64_t cover_count(const Cover *cover)
+{
+    return cover->end - cover->begin.at;
+}
+
+static inline uint32_t within(const Cover *cover, VklArray array)
+{
+    return vkl_has(array) ? (uint32_t)(array.at - cover->begin.at) : VKL_ABSENT;
+}
+
 /* How many elements a window can hold for sure, whatever the alignment of its beginning. */
 uint64_t vkl_plan_window(const VklPlan *plan);
 

@@ -2,11 +2,7 @@
 #include "plan_model.h"
 
 #include "internal.h"
-
-static uint64_t aligned(uint64_t floats)
-{
-    return (floats + 63) & ~UINT64_C(63);
-}
+#include "plan_build.h"
 
 bool vkl_window_places(const VklWindows *windows, uint64_t batch, VklWindowPlaces *places)
 {

@@ -4,16 +4,6 @@
 #include "internal.h"
 #include "plan_build.h"
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 static uint64_t blocks(uint64_t count, uint64_t size)
 {
     return (count + size - 1) / size;
@@ -158,35 +148,6 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
 }
 
 /* ---- LSTM steps ---- */
-
-/* The part of an arena that covers several arrays of one slot, and where each begins in it. */
-typedef struct Cover {
-    VklArray begin;
-    uint64_t end; /* element of the slot */
-} Cover;
-
-static void cover_add(Cover *cover, VklArray array, uint64_t count)
-{
-    if (!vkl_has(array))
-        return;
-    if (!vkl_has(cover->begin)) {
-        cover->begin = array;
-        cover->end = array.at + count;
-        return;
-    }
-    cover->begin.at = smaller(cover->begin.at, array.at);
-    cover->end = larger(cover->end, array.at + count);
-}
-
-static uint64_t cover_count(const Cover *cover)
-{
-    return cover->end - cover->begin.at;
-}
-
-static uint32_t within(const Cover *cover, VklArray array)
-{
-    return vkl_has(array) ? (uint32_t)(array.at - cover->begin.at) : 0;
-}
 
 /* Rows of a step that one dispatch takes: a window must hold `fixed` elements and `per_row` for each row. */
 static uint64_t rows_of_step(uint64_t window, uint64_t rows, uint64_t fixed, uint64_t per_row)

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the forward and the backward planner of recurrent layers share: a pass with its memory, and where things are in it. */
+#ifndef VKL_PLAN_RNN_PASS_H
+#define VKL_PLAN_RNN_PASS_H
+
+#include "internal.h"
+#include "plan_build.h"
+#include "plan_rnn.h"
+
+#define VKL_RNN_NONE UINT64_MAX /* in VklRnnPlace: there is no such tensor */
+
+/* Of one layer. */
+typedef struct Memory {
+    VklArray drawn, h;
+    VklArray gates[2], c[2], rh[2], m[2]; /* by direction */
+} Memory;
+
+/* For one direction of one step, and for what is prepared once. All in one arena that a kernel binds whole. */
+typedef struct Side {
+    VklArray begin;
+    uint64_t count;
+    uint64_t rec, back, spare,
+        carry; /* recurrent products [N][columns], their gradients [N][max(P, H)] twice, carried gradient [N][P] */
+    uint64_t lengths, peephole, bias, zeros;
+} Side;
+
+typedef struct Arena {
+    VklArray base;
+    uint64_t used;
+} Arena;
+
+/* The workspace of a forward or a backward pass. */
+typedef struct Work {
+    Side side;
+    VklArray x;      /* batch_first: x in time-major order */
+    VklArray dy[2];  /* gradients of layers' outputs, in turn [T][N][.] */
+    VklArray dh;     /* projection: total gradients of h [T][N][P]; fused: one step */
+    VklArray last;   /* fused: gradient of the last step with ghn */
+    VklArray spread; /* skip input, both directions: gradient of x of the second */
+    Arena rest;      /* what lay_out() takes from `other` */
+} Work;
+
+typedef struct Layers {
+    VklPlan *plan;
+    const VklRnnPass *pass;
+    const VklRnnDesc *desc;
+    VklRnnForm form;
+    uint64_t T, N, H;
+    bool fused;
+    bool rebuild; /* forward again inside backward: the initial states are in their slots */
+    Work work;
+} Layers;
+
+/* A matrix [T][N][columns] in rows that are ld apart. */
+typedef struct View {
+    VklArray at;
+    uint64_t ld;
+} View;
+
+/* Everything about a pass but the calls. */
+Layers vkl_rnn_layers(VklPlan *plan, const VklRnnPass *pass, bool backward);
+Memory vkl_rnn_memory(const Layers *layers, uint64_t layer);
+bool vkl_rnn_skips(const VklRnnDesc *desc, uint64_t layer);
+
+/* The draw of a layer's masks: of its input, or of h as operand of the recurrent product. */
+VklDraw vkl_rnn_draw(const Layers *layers, uint64_t layer, uint64_t d, bool recurrent, double p);
+/* dst [N][P] = or += mask of gate g * src [N][P] */
+void vkl_rnn_mask_rows(const Layers *layers, uint64_t layer, uint64_t d, uint64_t g, VklArray dst, uint64_t dst_row, VklArray src,
+                       uint64_t src_row, bool add);
+/* What the side arena holds for a direction before its first step. */
+void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place, bool zeros);
+
+/* x as the pass reads it: in time-major order, in backward with zeros past the ends of rows. */
+View vkl_rnn_input(const Layers *layers, bool backward);
+/* A layer's input after dropout, which is the same again in backward. */
+View vkl_rnn_draw_input(const Layers *layers, const Memory *memory, uint64_t layer, View x);
+/* What a layer hands on. */
+View vkl_rnn_output_of(const Layers *layers, const Memory *memory);
+/* All steps of one direction: gates, c and h of a layer from its input. */
+void vkl_rnn_forward_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x);
+
+static inline void move(const Layers *layers, VklArray dst, uint64_t dst_row, VklArray src, uint64_t src_row, uint64_t rows,
+                        uint64_t columns, bool add)
+{
+    vkl_plan_move(layers->plan, &(VklMove){.dst = dst,
+                                           .src = src,
+                                           .steps = 1,
+                                           .rows = rows,
+                                           .columns = columns,
+                                           .dst_row = dst_row,
+                                           .src_row = src_row,
+                                           .add = add});
+}
+
+static inline bool reverse_of(const Layers *layers, uint64_t d)
+{
+    return layers->desc->direction == VKL_DIRECTION_REVERSE || d == 1;
+}
+
+/* Slots of h and c: step t of both directions is t + 1. */
+static inline uint64_t slot_before(const Layers *layers, uint64_t d, uint64_t t)
+{
+    return reverse_of(layers, d) ? t + 2 : t;
+}
+
+static inline uint64_t first_slot(const Layers *layers, uint64_t d)
+{
+    return reverse_of(layers, d) ? layers->T + 1 : 0;
+}
+
+static inline uint64_t last_slot(const Layers *layers, uint64_t d)
+{
+    return reverse_of(layers, d) ? 1 : layers->T;
+}
+
+static inline uint64_t far_slot(const Layers *layers, uint64_t d)
+{
+    return reverse_of(layers, d) ? 0 : layers->T + 1;
+}
+
+static inline VklArray h_at(const Layers *layers, const Memory *memory, uint64_t slot, uint64_t column)
+{
+    return vkl_array_at(memory->h, slot * layers->N * layers->form.h_ld + column);
+}
+
+static inline VklArray c_at(const Layers *layers, const Memory *memory, uint64_t d, uint64_t slot)
+{
+    return vkl_array_at(memory->c[d], slot * layers->N * layers->H);
+}
+
+static inline VklArray gates_at(const Layers *layers, const Memory *memory, uint64_t d, uint64_t t)
+{
+    return vkl_array_at(memory->gates[d], t * layers->N * layers->form.width);
+}
+
+static inline VklArray step_of(const Layers *layers, VklArray array, uint64_t t, uint64_t width)
+{
+    return vkl_has(array) ? vkl_array_at(array, t * layers->N * width) : VKL_NO_ARRAY;
+}
+
+static inline VklArray side_at(const Layers *layers, uint64_t at)
+{
+    return vkl_array_at(layers->work.side.begin, at);
+}
+
+static inline VklArray state_of(const Layers *layers, VklArray states, uint64_t layer, uint64_t d, uint64_t width)
+{
+    return vkl_has(states) ? vkl_array_at(states, (layer * layers->form.D + d) * layers->N * width) : VKL_NO_ARRAY;
+}
+
+static inline VklArray param(const Layers *layers, uint64_t at)
+{
+    return at == VKL_RNN_NONE ? VKL_NO_ARRAY : vkl_array_at(layers->pass->params, at);
+}
+
+static inline VklArray gradient(const Layers *layers, uint64_t at)
+{
+    return at == VKL_RNN_NONE ? VKL_NO_ARRAY : vkl_array_at(layers->pass->dparams, at);
+}
+
+/* The column of h that is operand of gate g's recurrent product: h itself, or a masked copy. */
+static inline uint64_t operand_column(const Layers *layers, uint64_t d, uint64_t g)
+{
+    const VklRnnForm *form = &layers->form;
+    if (!form->masks)
+        return d * form->P;
+    return form->masked_at + (d * form->masks + (form->masks > 1 ? g : 0)) * form->P;
+}
+
+static inline uint32_t packed_kinds(const VklActivationDesc activations[3])
+{
+    return (uint32_t)activations[0].kind | (uint32_t)activations[1].kind << 8 | (uint32_t)activations[2].kind << 16;
+}
+
+static inline VklOperand operand_of(const Cover *whole, int access)
+{
+    return (VklOperand){whole->begin, vkl_has(whole->begin) ? whole->end - whole->begin.at : 0,
+                        vkl_has(whole->begin) ? access : 0};
+}
+
+static inline uint64_t rows_reach(const Layers *layers, uint64_t ld, uint64_t columns)
+{
+    return (layers->N - 1) * ld + columns;
+}
+
+static inline uint32_t lengths_at(const Layers *layers)
+{
+    return vkl_has(layers->pass->lengths) ? (uint32_t)layers->work.side.lengths : VKL_ABSENT;
+}
+
+static inline uint32_t at_or_absent(bool there, uint64_t at)
+{
+    return there ? (uint32_t)at : VKL_ABSENT;
+}
+
+/* Time-major or the caller's order: the strides of x, y and their gradients. */
+static inline uint64_t outer_step(const Layers *layers, uint64_t columns)
+{
+    return layers->desc->batch_first ? columns : layers->N * columns;
+}
+
+static inline uint64_t outer_row(const Layers *layers, uint64_t columns)
+{
+    return layers->desc->batch_first ? layers->T * columns : columns;
+}
+
+#endif
