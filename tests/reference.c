@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../tools/reference.h"
+
 static double sigmoid(double x)
 {
     return 1 / (1 + exp(-x));
@@ -29,136 +31,32 @@ size_t ref_lstm_params(const RefLstm *size)
     return ref_lstm_layer(size, size->L - 1).end;
 }
 
-/* What is kept: i f g o [L][T][N][4H], then h and c [L][T + 1][N][H] with the initial state at step 0. */
-typedef struct Kept {
-    size_t gates, h, c, end;
-} Kept;
-
-static Kept kept_of_layer(const RefLstm *size, size_t layer)
+void ref_lstm(const RefLstm *size, const double *params, const double *x, const double *h0, const double *c0, const double *gy,
+              const double *ghn, const double *gcn, double *y, double *hn, double *cn, double *dx, double *dh0, double *dc0,
+              double *dparams)
 {
-    const size_t state = size->N * size->H;
-    Kept at;
-    at.gates = layer * (6 * size->T + 2) * state;
-    at.h = at.gates + 4 * size->T * state;
-    at.c = at.h + (size->T + 1) * state;
-    at.end = at.c + (size->T + 1) * state;
-    return at;
-}
-
-size_t ref_lstm_reserve(const RefLstm *size)
-{
-    return kept_of_layer(size, size->L - 1).end;
-}
-
-void ref_lstm_forward(const RefLstm *size, const double *params, const double *x, const double *h0, const double *c0, double *y,
-                      double *hn, double *cn, double *reserve)
-{
-    const size_t T = size->T, N = size->N, H = size->H, state = N * H;
-    for (size_t l = 0; l < size->L; l++) {
-        const RefLayer p = ref_lstm_layer(size, l);
-        const Kept at = kept_of_layer(size, l);
-        double *gates = reserve + at.gates, *h = reserve + at.h, *c = reserve + at.c;
-        for (size_t k = 0; k < state; k++) {
-            h[k] = h0 ? h0[l * state + k] : 0;
-            c[k] = c0 ? c0[l * state + k] : 0;
-        }
-        for (size_t t = 0; t < T; t++) {
-            for (size_t n = 0; n < N; n++) {
-                const double *in = x + (t * N + n) * p.inputs, *h_prev = h + t * state + n * H, *c_prev = c + t * state + n * H;
-                double *gate = gates + (t * N + n) * 4 * H;
-                for (size_t r = 0; r < 4 * H; r++) {
-                    double sum = params[p.b_ih + r] + params[p.b_hh + r];
-                    for (size_t k = 0; k < p.inputs; k++)
-                        sum += params[p.w_ih + r * p.inputs + k] * in[k];
-                    for (size_t k = 0; k < H; k++)
-                        sum += params[p.w_hh + r * H + k] * h_prev[k];
-                    gate[r] = r / H == 2 ? tanh(sum) : sigmoid(sum);
-                }
-                for (size_t u = 0; u < H; u++) {
-                    const double i = gate[u], f = gate[H + u], g = gate[2 * H + u], o = gate[3 * H + u];
-                    const double c_new = f * c_prev[u] + i * g;
-                    c[(t + 1) * state + n * H + u] = c_new;
-                    h[(t + 1) * state + n * H + u] = o * tanh(c_new);
-                }
-            }
-        }
-        if (hn)
-            memcpy(hn + l * state, h + T * state, state * sizeof(double));
-        if (cn)
-            memcpy(cn + l * state, c + T * state, state * sizeof(double));
-        x = h + state; /* the layer above reads h[1..T] */
-    }
-    if (y)
-        memcpy(y, x, T * state * sizeof(double));
-}
-
-void ref_lstm_backward(const RefLstm *size, const double *params, const double *x, const double *reserve, const double *gy,
-                       const double *ghn, const double *gcn, double *dx, double *dh0, double *dc0, double *dparams)
-{
-    const size_t T = size->T, N = size->N, H = size->H, state = N * H;
-    const size_t widest = size->I > H ? size->I : H;
-    /* gradient of a layer's output sequence and of its input sequence; of the state between two time steps; of four gates */
-    double *dy = calloc(T * N * widest, sizeof(double)), *din = calloc(T * N * widest, sizeof(double));
-    double *dh = calloc(state, sizeof(double)), *dc = calloc(state, sizeof(double)), *da = calloc(4 * H, sizeof(double));
-    if (!dy || !din || !dh || !dc || !da)
+    const double **tensors = calloc(4 * size->L, sizeof(*tensors));
+    double **gradients = calloc(4 * size->L, sizeof(*gradients));
+    if (!tensors || !gradients)
         abort();
-
-    memset(dparams, 0, ref_lstm_params(size) * sizeof(double));
-    if (gy)
-        memcpy(dy, gy, T * state * sizeof(double));
-    for (size_t l = size->L; l-- > 0;) {
-        const RefLayer p = ref_lstm_layer(size, l);
-        const Kept at = kept_of_layer(size, l);
-        const double *gates = reserve + at.gates, *h = reserve + at.h, *c = reserve + at.c;
-        const double *in = l == 0 ? x : reserve + kept_of_layer(size, l - 1).h + state;
-        for (size_t k = 0; k < state; k++) {
-            dh[k] = ghn ? ghn[l * state + k] : 0;
-            dc[k] = gcn ? gcn[l * state + k] : 0;
+    for (size_t l = 0; l < size->L; l++) {
+        const RefLayer at = ref_lstm_layer(size, l);
+        const size_t begin[] = {at.w_ih, at.w_hh, at.b_ih, at.b_hh};
+        for (size_t k = 0; k < 4; k++) {
+            tensors[4 * l + k] = params + begin[k];
+            gradients[4 * l + k] = dparams ? dparams + begin[k] : NULL;
         }
-        memset(din, 0, T * N * p.inputs * sizeof(double));
-        for (size_t t = T; t-- > 0;) {
-            for (size_t n = 0; n < N; n++) {
-                const double *gate = gates + (t * N + n) * 4 * H;
-                const double *c_prev = c + t * state + n * H, *h_prev = h + t * state + n * H;
-                const double *c_new = c_prev + state, *in_t = in + (t * N + n) * p.inputs;
-                for (size_t u = 0; u < H; u++) {
-                    const double i = gate[u], f = gate[H + u], g = gate[2 * H + u], o = gate[3 * H + u];
-                    const double tc = tanh(c_new[u]);
-                    const double gh = dh[n * H + u] + dy[(t * N + n) * H + u];
-                    const double gc = dc[n * H + u] + gh * o * (1 - tc * tc);
-                    da[u] = gc * g * i * (1 - i);
-                    da[H + u] = gc * c_prev[u] * f * (1 - f);
-                    da[2 * H + u] = gc * i * (1 - g * g);
-                    da[3 * H + u] = gh * tc * o * (1 - o);
-                    dc[n * H + u] = gc * f;
-                    dh[n * H + u] = 0;
-                }
-                for (size_t r = 0; r < 4 * H; r++) {
-                    dparams[p.b_ih + r] += da[r];
-                    dparams[p.b_hh + r] += da[r];
-                    for (size_t k = 0; k < p.inputs; k++) {
-                        dparams[p.w_ih + r * p.inputs + k] += da[r] * in_t[k];
-                        din[(t * N + n) * p.inputs + k] += da[r] * params[p.w_ih + r * p.inputs + k];
-                    }
-                    for (size_t k = 0; k < H; k++) {
-                        dparams[p.w_hh + r * H + k] += da[r] * h_prev[k];
-                        dh[n * H + k] += da[r] * params[p.w_hh + r * H + k];
-                    }
-                }
-            }
-        }
-        memcpy(dh0 + l * state, dh, state * sizeof(double));
-        memcpy(dc0 + l * state, dc, state * sizeof(double));
-        double *swap = dy;
-        dy = din;
-        din = swap;
     }
-    memcpy(dx, dy, T * N * size->I * sizeof(double));
-    free(dy);
-    free(din);
-    free(dh);
-    free(dc);
-    free(da);
+    RefRnn run = {.desc = vkl_rnn_desc(VKL_CELL_LSTM, size->I, size->H), .T = size->T, .N = size->N};
+    run.desc.layers = size->L;
+    run.x = x, run.h0 = h0, run.c0 = c0, run.params = tensors;
+    run.gy = gy, run.ghn = ghn, run.gcn = gcn;
+    run.y = y, run.hn = hn, run.cn = cn;
+    run.dx = dx, run.dh0 = dh0, run.dc0 = dc0, run.dparams = dparams ? gradients : NULL;
+    if (!ref_rnn(&run))
+        abort();
+    free(tensors);
+    free(gradients);
 }
 
 void ref_dense_forward(size_t rows, size_t I, size_t O, VklActivation activation, const double *params, const double *x,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The oracle: LSTM, dense layer, losses and optimizers in double precision, one scalar statement for each equation of vklstm/rnn.h,
- * layers.h and optimizer.h. Slow on purpose. test_reference.c holds it against finite differences and against PyTorch.
+ * The oracle of the other layers: dense layer, losses and optimizers in double precision, one scalar statement for each equation of
+ * layers.h and optimizer.h; and the plain LSTM, as tools/reference.h has it. Slow on purpose. test_reference.c holds it against finite
+ * differences and against PyTorch.
  *
  * Arrays have the shapes of the public headers. Parameters are PyTorch's tensors one after another in PyTorch's order:
  * weight_ih_l0 [4H][I], weight_hh_l0 [4H][H], bias_ih_l0 [4H], bias_hh_l0 [4H], weight_ih_l1 [4H][H] ..., rows i f g o.
@@ -26,15 +27,10 @@ typedef struct RefLayer {
 RefLayer ref_lstm_layer(const RefLstm *size, size_t layer);
 
 size_t ref_lstm_params(const RefLstm *size);
-/* Numbers that a forward pass keeps for the backward pass. */
-size_t ref_lstm_reserve(const RefLstm *size);
-
-/* h0 and c0 may be NULL: zeros. y, hn, cn may be NULL: not wanted. */
-void ref_lstm_forward(const RefLstm *size, const double *params, const double *x, const double *h0, const double *c0, double *y,
-                      double *hn, double *cn, double *reserve);
-/* gy, ghn, gcn may be NULL: zeros. Every output is overwritten. */
-void ref_lstm_backward(const RefLstm *size, const double *params, const double *x, const double *reserve, const double *gy,
-                       const double *ghn, const double *gcn, double *dx, double *dh0, double *dc0, double *dparams);
+/* h0, c0, gy, ghn, gcn may be NULL: zeros. y, hn, cn may be NULL: not wanted; so may all gradients together. */
+void ref_lstm(const RefLstm *size, const double *params, const double *x, const double *h0, const double *c0, const double *gy,
+              const double *ghn, const double *gcn, double *y, double *hn, double *cn, double *dx, double *dh0, double *dc0,
+              double *dparams);
 
 /* params: weight [O][I], bias [O]. */
 void ref_dense_forward(size_t rows, size_t I, size_t O, VklActivation activation, const double *params, const double *x,

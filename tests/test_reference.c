@@ -78,7 +78,7 @@ static void check_gradient(const char *what, double (*function)(void *data), voi
 typedef struct Lstm {
     RefLstm size;
     double *params, *x, *h0, *c0, *gy, *ghn, *gcn;
-    double *y, *hn, *cn, *reserve;
+    double *y, *hn, *cn;
     double *dx, *dh0, *dc0, *dparams;
 } Lstm;
 
@@ -88,7 +88,6 @@ static void lstm_outputs(Lstm *net)
     net->y = zeros(net->size.T * state);
     net->hn = zeros(net->size.L * state);
     net->cn = zeros(net->size.L * state);
-    net->reserve = zeros(ref_lstm_reserve(&net->size));
     net->dx = zeros(sequence * net->size.I);
     net->dh0 = zeros(net->size.L * state);
     net->dc0 = zeros(net->size.L * state);
@@ -112,17 +111,16 @@ static Lstm lstm_random(RefLstm size)
 
 static void lstm_free(Lstm *net)
 {
-    double *arrays[] = {net->params, net->x,  net->h0, net->c0,      net->gy,  net->ghn, net->gcn,    net->y,
-                        net->hn,     net->cn, net->dx, net->reserve, net->dh0, net->dc0, net->dparams};
+    double *arrays[] = {net->params, net->x,  net->h0, net->c0, net->gy,  net->ghn, net->gcn,
+                        net->y,      net->hn, net->cn, net->dx, net->dh0, net->dc0, net->dparams};
     for (size_t k = 0; k < sizeof(arrays) / sizeof(arrays[0]); k++)
         free(arrays[k]);
 }
 
 static void lstm_run(Lstm *net)
 {
-    ref_lstm_forward(&net->size, net->params, net->x, net->h0, net->c0, net->y, net->hn, net->cn, net->reserve);
-    ref_lstm_backward(&net->size, net->params, net->x, net->reserve, net->gy, net->ghn, net->gcn, net->dx, net->dh0, net->dc0,
-                      net->dparams);
+    ref_lstm(&net->size, net->params, net->x, net->h0, net->c0, net->gy, net->ghn, net->gcn, net->y, net->hn, net->cn, net->dx,
+             net->dh0, net->dc0, net->dparams);
 }
 
 /* A function of every output, whose gradients to y, hn and cn are gy, ghn and gcn. */
@@ -130,7 +128,8 @@ static double lstm_function(void *data)
 {
     Lstm *net = data;
     const size_t state = net->size.N * net->size.H;
-    ref_lstm_forward(&net->size, net->params, net->x, net->h0, net->c0, net->y, net->hn, net->cn, net->reserve);
+    ref_lstm(&net->size, net->params, net->x, net->h0, net->c0, NULL, NULL, NULL, net->y, net->hn, net->cn, NULL, NULL, NULL,
+             NULL);
     double sum = net->gy ? dot(net->gy, net->y, net->size.T * state) : 0;
     sum += net->ghn ? dot(net->ghn, net->hn, net->size.L * state) : 0;
     sum += net->gcn ? dot(net->gcn, net->cn, net->size.L * state) : 0;

@@ -83,7 +83,7 @@ static void problem_free(Problem *problem)
 static void problem_solve(Problem *problem)
 {
     const RefLstm *size = &problem->size;
-    double *in[INPUTS], *reserve = allocate(ref_lstm_reserve(size), sizeof(double));
+    double *in[INPUTS];
     for (int k = 0; k < INPUTS; k++) {
         const size_t count = array_count(size, (Array)k);
         in[k] = problem->absent[k] ? NULL : allocate(count, sizeof(double));
@@ -91,9 +91,8 @@ static void problem_solve(Problem *problem)
             in[k][e] = problem->in[k][e];
     }
     double **want = problem->want;
-    ref_lstm_forward(size, in[PARAMS], in[X], in[H0], in[C0], want[Y], want[HN], want[CN], reserve);
-    ref_lstm_backward(size, in[PARAMS], in[X], reserve, in[GY], in[GHN], in[GCN], want[DX], want[DH0], want[DC0], want[DPARAMS]);
-    free(reserve);
+    ref_lstm(size, in[PARAMS], in[X], in[H0], in[C0], in[GY], in[GHN], in[GCN], want[Y], want[HN], want[CN], want[DX], want[DH0],
+             want[DC0], want[DPARAMS]);
     for (int k = 0; k < INPUTS; k++)
         free(in[k]);
 }
