@@ -555,7 +555,7 @@ static VklDeviceLimits narrow_limits(void)
     VklDeviceLimits limits = floor_limits;
     limits.storage_range = 65536;
     for (int axis = 0; axis < 3; axis++)
-        limits.workgroups[axis] = 8;
+        limits.workgroups[axis] = 16;
     return limits;
 }
 
