@@ -21,12 +21,16 @@ typedef struct BenchArgs {
     bool json;
 } BenchArgs;
 
+static const char *const cell_names[] = {"lstm", "gru", "rnn", "rnn_relu"}; /* by VklCell */
+
 static bool parse_cell(const char *text, void *value)
 {
-    if (strcmp(text, "lstm") != 0)
-        return false;
-    *(VklCell *)value = VKL_CELL_LSTM;
-    return true;
+    for (int cell = VKL_CELL_LSTM; cell <= VKL_CELL_RNN_RELU; cell++)
+        if (strcmp(text, cell_names[cell]) == 0) {
+            *(VklCell *)value = (VklCell)cell;
+            return true;
+        }
+    return false;
 }
 
 static bool parse_pass(const char *text, void *value)
@@ -40,7 +44,8 @@ static bool parse_pass(const char *text, void *value)
 
 static const Option options[] = {
     GROUP("Shape"),
-    NAME("cell", (BenchArgs, shape.cell), parse_cell, "NAME", "lstm", "lstm [lstm]"),
+    NAME("cell", (BenchArgs, shape.cell), parse_cell, "NAME", "lstm, gru, rnn and rnn_relu",
+         "lstm, gru, rnn (tanh) or rnn_relu [lstm]"),
     COUNT("seq", (BenchArgs, shape.seq), 1, COUNT_MAX, "time steps, T [100]"),
     COUNT("batch", (BenchArgs, shape.batch), 1, COUNT_MAX, "rows of the batch, N [32]"),
     COUNT("input", (BenchArgs, shape.input), 1, COUNT_MAX, "features, I [8]"),
@@ -126,9 +131,10 @@ static VklStatus measure(Workload *workload, uint64_t count, BenchResult *result
 static json_t *result_json(const char *device, const BenchArgs *args, const BenchResult *result)
 {
     const Shape *shape = &args->shape;
-    json_t *sizes = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "cell", "lstm", "seq", (json_int_t)shape->seq, "batch",
-                              (json_int_t)shape->batch, "input", (json_int_t)shape->input, "hidden", (json_int_t)shape->hidden,
-                              "layers", (json_int_t)shape->layers, "output_size", (json_int_t)shape->output);
+    json_t *sizes =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "cell", cell_names[shape->cell], "seq", (json_int_t)shape->seq, "batch",
+                  (json_int_t)shape->batch, "input", (json_int_t)shape->input, "hidden", (json_int_t)shape->hidden, "layers",
+                  (json_int_t)shape->layers, "output_size", (json_int_t)shape->output);
     return json_pack("{s:s, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "device", device, "shape", sizes, "pass",
                      shape->train ? "train" : "forward", "median_ms", result->median * 1e3, "min_ms", result->least * 1e3,
                      "gflops", result->gflops, "dispatches", result->dispatches, "submits", result->submits, "repeat",
@@ -140,8 +146,9 @@ static int print_result(const char *device, const BenchArgs *args, const BenchRe
     const Shape *shape = &args->shape;
     if (args->json)
         return print_json(result_json(device, args, result));
-    printf("lstm T%llu N%llu I%llu H%llu L%llu", (unsigned long long)shape->seq, (unsigned long long)shape->batch,
-           (unsigned long long)shape->input, (unsigned long long)shape->hidden, (unsigned long long)shape->layers);
+    printf("%s T%llu N%llu I%llu H%llu L%llu", cell_names[shape->cell], (unsigned long long)shape->seq,
+           (unsigned long long)shape->batch, (unsigned long long)shape->input, (unsigned long long)shape->hidden,
+           (unsigned long long)shape->layers);
     if (shape->output)
         printf(" dense %llu", (unsigned long long)shape->output);
     printf(", %s, %s\n", shape->train ? "training step" : "forward pass", device);

@@ -34,8 +34,9 @@ static const Option options[] = {
     COUNT("season", (TrainArgs, season), 0, COUNT_MAX, "rows of a season, for two more baselines [0: none]"),
     GROUP("Network and training"),
     TEXT("layers", (TrainArgs, layers), "LIST",
-         "KIND:UNITS, comma-separated: lstm:UNITS and\ndense:UNITS[:ACTIVATION], with the activations none,\n"
-         "tanh, sigmoid and relu [lstm:50,dense:1]"),
+         "layers, comma-separated [lstm:50,dense:1]:\nlstm:UNITS[:PROJECTION], gru:UNITS, rnn:UNITS (tanh),\n"
+         "rnn_relu:UNITS, each with bi before it for both\ndirections (bilstm:UNITS); dense:UNITS[:ACTIVATION], with\n"
+         "none, tanh, sigmoid, relu; dropout:RATE"),
     COUNT("epochs", (TrainArgs, epochs), 1, COUNT_MAX, "how often the training part is gone through [100]"),
     COUNT("batch-size", (TrainArgs, batch_size), 1, COUNT_MAX, "windows of one training step [1]"),
     NAME("optimizer", (TrainArgs, optimizer), parse_optimizer, "NAME", "sgd, rmsprop, adam and adamw",

@@ -61,13 +61,18 @@ static int parse_layers(Training *training)
     if (status != VKL_OK)
         return fail_usage("--layers: %s", vkl_context_error(training->session.context));
     bool recurrent = false;
-    for (uint32_t i = 0; i < training->layer_count; i++)
-        recurrent = recurrent || training->layers[i].kind == VKL_LAYER_LSTM;
+    uint64_t outputs = 1;
+    for (uint32_t i = 0; i < training->layer_count; i++) {
+        const VklLayerDesc *layer = &training->layers[i];
+        if (layer->kind == VKL_LAYER_DROPOUT)
+            continue; /* hands on what it gets */
+        recurrent = recurrent || layer->kind != VKL_LAYER_DENSE;
+        outputs = (layer->projection ? layer->projection : layer->units) * (layer->both ? 2 : 1);
+    }
     if (!recurrent)
         return fail_usage("--layers: %s has no recurrent layer, such as lstm:50", text);
-    uint64_t outputs = training->layers[training->layer_count - 1].units;
     if (outputs != 1)
-        return fail_usage("--layers: the last layer of %s has %llu units; a forecast is 1 value", text,
+        return fail_usage("--layers: the last layer of %s has %llu outputs; a forecast is 1 value", text,
                           (unsigned long long)outputs);
     return EXIT_OK;
 }

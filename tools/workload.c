@@ -90,12 +90,13 @@ static VklStatus make_forward(Workload *workload, const VklRnnSizes *sizes, VklR
     if (status == VKL_OK)
         status = make_numbers(workload, sizes->state, 0.5f, &forward->h0);
     if (status == VKL_OK)
-        status = make_numbers(workload, sizes->state, 0.5f, &forward->c0);
+        status = sizes->cell_state ? make_numbers(workload, sizes->cell_state, 0.5f, &forward->c0) : VKL_OK;
     if (status == VKL_OK)
         status = make_buffer(workload, y_bytes, &forward->y);
     if (status == VKL_OK)
-        status = shape->train ? make_buffer(workload, sizes->reserve, &forward->reserve)
-                              : make_buffer(workload, sizes->forward_workspace, &forward->workspace);
+        status = make_buffer(workload, sizes->forward_workspace, &forward->workspace);
+    if (status == VKL_OK && shape->train)
+        status = make_buffer(workload, sizes->reserve, &forward->reserve);
     if (status != VKL_OK)
         return status;
     workload->h_last = vkl_slice(forward->y.buffer, y_bytes - row * shape->hidden);
@@ -249,8 +250,9 @@ VklStatus workload_record(Workload *workload)
 double workload_flops(const Shape *shape)
 {
     double rows = (double)shape->seq * (double)shape->batch, hidden = (double)shape->hidden, flops;
-    flops = 2 * 4 * hidden * ((double)shape->input + hidden) * rows;
-    flops += 2 * 4 * hidden * (hidden + hidden) * rows * (double)(shape->layers - 1);
+    double gates = shape->cell == VKL_CELL_LSTM ? 4 : shape->cell == VKL_CELL_GRU ? 3 : 1;
+    flops = 2 * gates * hidden * ((double)shape->input + hidden) * rows;
+    flops += 2 * gates * hidden * (hidden + hidden) * rows * (double)(shape->layers - 1);
     flops += 2 * hidden * (double)shape->output * (double)shape->batch;
     return shape->train ? 3 * flops : flops;
 }
