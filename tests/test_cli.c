@@ -326,7 +326,7 @@ Test(cli, wrong_usage_exits_with_2_and_names_option_and_value)
         {"train $A --target passengers --fill moving-average:4", "--fill: 'moving-average:4' is none of"},
         {"train $A --target passengers --layers cnn:8,dense:1", "--layers"},
         {"train $A --target passengers --layers lstm:0,dense:1", "--layers"},
-        {"train $A --target passengers --layers lstm:8,dense:2", "--layers: the last layer of lstm:8,dense:2 has 2 units"},
+        {"train $A --target passengers --layers lstm:8,dense:2", "--layers: the last layer of lstm:8,dense:2 has 2 outputs"},
         {"train $A --target passengers --layers dense:1", "--layers: dense:1 has no recurrent layer"},
         {"train $A --target passengers --patience 3", "--patience: 3 needs a validation part"},
         {"train $A --target passengers --refit --validation-split 0.2", "--refit: it follows early stopping"},
