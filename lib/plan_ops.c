@@ -419,8 +419,9 @@ static void dropout_op(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t 
                                move->add ? VKL_READ_WRITE : VKL_WRITE},
                               {move->src, reach(move->steps, move->src_step, move->rows, move->src_row, move->columns), VKL_READ},
                               {draw->state, draw->offset_at + 1, vkl_has(draw->state) ? VKL_READ : 0}};
-    vkl_plan_call(plan, VKL_KERNEL_DROPOUT, 0, move->steps * move->rows * move->columns, operands, &args,
-                  move->steps * move->rows, move->columns * 8);
+    uint64_t words = (draw->first_column % 4 + move->columns + 3) / 4; /* a block of random numbers serves four columns */
+    vkl_plan_call(plan, VKL_KERNEL_DROPOUT, 0, move->steps * move->rows * words, operands, &args, move->steps * move->rows,
+                  move->columns * 8);
 }
 
 static void move_op(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t n)
