@@ -228,7 +228,7 @@ enum { T = 4, B = 3, I = 2, H = 5 };
 typedef struct Row {
     const char *config; /* what is behind the sizes */
     VklRnnDesc desc;    /* what it means; sizes are set here */
-    bool lengths, states, square;
+    bool lengths, states;
 } Row;
 
 /* Solved, and under the names of the format. */
@@ -287,7 +287,7 @@ static VklRnnDesc plain(VklCell cell)
 
 static File plain_file(void)
 {
-    const Row row = {"\"name\":\"plain\",\"cell\":\"lstm\"", plain(VKL_CELL_LSTM), false, false, false};
+    const Row row = {"\"name\":\"plain\",\"cell\":\"lstm\"", plain(VKL_CELL_LSTM), false, false};
     return make_file(&row);
 }
 
@@ -318,7 +318,7 @@ static void good_rows(Row rows[GOOD_ROWS])
                                              VKL_CELL_GRU,  VKL_CELL_RNN_TANH, VKL_CELL_RNN_RELU, VKL_CELL_LSTM,
                                              VKL_CELL_GRU,  VKL_CELL_RNN_TANH};
     for (int k = 0; k < GOOD_ROWS; k++)
-        rows[k] = (Row){configs[k], plain(cells[k]), false, false, false};
+        rows[k] = (Row){configs[k], plain(cells[k]), false, false};
     VklRnnDesc *d = &rows[1].desc;
     d->layers = 2, d->direction = VKL_DIRECTION_BOTH, d->projection = 3, d->peephole = d->input_forget = true,
     d->cell_clip = 0.5f;
@@ -540,7 +540,7 @@ Test(verify, tensors_that_are_not_there_or_not_right_are_2)
 
 Test(verify, states_and_lengths_that_the_config_asks_for_must_be_there)
 {
-    const Row row = {"\"cell\":\"lstm\",\"lengths\":true,\"init_state\":true", plain(VKL_CELL_LSTM), true, true, false};
+    const Row row = {"\"cell\":\"lstm\",\"lengths\":true,\"init_state\":true", plain(VKL_CELL_LSTM), true, true};
     static const char *const names[] = {"lengths", "h0", "c0"};
     for (size_t k = 0; k < COUNT(names); k++) {
         File file = make_file(&row);

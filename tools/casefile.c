@@ -40,7 +40,7 @@ static const Word directions[] = {
 static const Word merges[] = {{"concat", VKL_MERGE_CONCAT}, {"sum", VKL_MERGE_SUM}, {NULL, 0}};
 static const Word biases[] = {{"double", VKL_BIAS_DOUBLE}, {"single", VKL_BIAS_SINGLE}, {"none", VKL_BIAS_NONE}, {NULL, 0}};
 
-/* Every key there is. `most` of a size is what indices on the device can count. */
+/* Every key there is. A size is at most what indices on the device can count. */
 static const struct Key {
     const char *name;
     KeyKind kind;
@@ -233,7 +233,7 @@ static int read_direction(const CaseFile *file, const Config *config, VklDirecti
     return EXIT_OK;
 }
 
-/* `number` where the key is there, else the default of the library, which is that of the format. */
+/* A key that is not there leaves the default of the library, which is that of the format. */
 static void set_switch(bool *place, int value)
 {
     if (value != ABSENT)

@@ -22,6 +22,7 @@ typedef struct SelftestArgs {
 } SelftestArgs;
 
 static const Option options[] = {
+    GROUP("Options"),
     DEVICE((SelftestArgs, device)),
     FLAG("json", (SelftestArgs, json), "print the report as one JSON object"),
     FLAG("quiet", (SelftestArgs, quiet), "no progress"),

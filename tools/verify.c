@@ -20,6 +20,7 @@ typedef struct VerifyArgs {
 } VerifyArgs;
 
 static const Option options[] = {
+    GROUP("Options"),
     DEVICE((VerifyArgs, device)),
     REAL("tolerance", (VerifyArgs, tolerance), 0, INFINITY,
          "the largest error that passes, relative to the largest\nmagnitude of the tensor [1e-5 on the CPU, 1e-4 on Vulkan]"),
