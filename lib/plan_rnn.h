@@ -70,7 +70,7 @@ typedef struct VklRnnPass {
     VklArray workspace;                           /* of forward, of backward */
     VklArray gy, ghn, gcn, dx, dh0, dc0, dparams; /* backward */
     bool accumulate, padded;                      /* padded: the padding behind dparams is known to be zero */
-    uint64_t seed, first_row;
+    uint64_t seed, first_row, first_step;
     uint32_t offset;
     VklArray state; /* a step state whose STEP is added to offset; absent: none */
 } VklRnnPass;

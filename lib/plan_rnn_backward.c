@@ -506,6 +506,7 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
                                            .dst_row = inputs,
                                            .src_step = N * inputs,
                                            .src_row = inputs,
+                                           .first_step = pass->first_step,
                                            .draw = &draw});
         }
         if (layer == 0 && vkl_has(dx) && desc->batch_first)

@@ -315,6 +315,7 @@ View vkl_rnn_draw_input(const Layers *layers, const Memory *memory, uint64_t lay
                                            .dst_row = place.inputs,
                                            .src_step = layers->N * x.ld,
                                            .src_row = x.ld,
+                                           .first_step = layers->pass->first_step,
                                            .draw = &draw});
     return (View){memory->drawn, place.inputs};
 }

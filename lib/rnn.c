@@ -406,7 +406,7 @@ VklRnnBackward vkl_rnn_backward_args(uint64_t T, uint64_t N)
 
 /* What a call is known by in the cache: no pointers, since a new buffer may lie where an old one was. */
 typedef struct Call {
-    uint64_t backward, T, N, accumulate, seed, offset, first_row;
+    uint64_t backward, T, N, accumulate, seed, offset, first_row, first_step;
     struct {
         uint64_t id, offset;
     } slots[VKL_SLOT_COUNT];
@@ -428,6 +428,7 @@ static void bind_dropout(VklRnnPass *pass, const VklDropout *dropout)
     pass->seed = dropout->seed;
     pass->offset = (uint32_t)dropout->offset;
     pass->first_row = dropout->first_row;
+    pass->first_step = dropout->first_step;
     pass->state = VKL_NO_ARRAY;
 }
 
@@ -524,6 +525,7 @@ static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const 
     key.seed = bound->pass.seed;
     key.offset = bound->pass.offset;
     key.first_row = bound->pass.first_row;
+    key.first_step = bound->pass.first_step;
     for (int slot = 0; slot < VKL_SLOT_COUNT; slot++)
         if (bound->slots[slot].buffer) {
             key.slots[slot].id = vkl_buffer_key(rnn->device, bound->slots[slot].buffer);

@@ -93,7 +93,8 @@ void problem_draw(Problem *problem, uint32_t seed, float weights)
         fill(problem->array[k], problem->count[k], seed + (uint32_t)k, 1);
     for (size_t k = 0; k < problem->tensors; k++)
         fill(problem->params[k], problem->tensor_count[k], seed + 100 + (uint32_t)k, weights);
-    problem->run.dropout = (VklDropout){.seed = UINT64_C(0x100000001) * seed + 5, .offset = seed + 11, .first_row = seed % 1000};
+    problem->run.dropout = (VklDropout){
+        .seed = UINT64_C(0x100000001) * seed + 5, .offset = seed + 11, .first_row = seed % 1000, .first_step = seed % 77};
 }
 
 bool problem_solve(Problem *problem)

@@ -537,7 +537,8 @@ static size_t at(const Row *row, size_t t, size_t columns)
 static double input_mask(const Row *row, size_t layer, size_t t, size_t feature)
 {
     const VklRnnDesc *desc = &row->run->desc;
-    return draw(row->run, layer ? desc->dropout : desc->input_dropout, 3 * layer * row->size.D, t, row->n, feature);
+    return draw(row->run, layer ? desc->dropout : desc->input_dropout, 3 * layer * row->size.D,
+                (size_t)row->run->dropout.first_step + t, row->n, feature);
 }
 
 /* Where a direction's output column j stands in the merged output. */

@@ -30,7 +30,7 @@
  *
  * Lengths: row n has lengths[n] time steps, 0 to T (more count as T). Past a row's end y is padding_value, gy is ignored and dx is 0. hn
  * and cn are those of the row's own last step (h0 and c0 at length 0); the reverse direction begins at the row's own end. last_only gives each
- * direction's final state: the forward one's of step lengths[n] - 1, the reverse one's of step 0.
+ * direction's final state: the forward one's of step lengths[n] - 1, the reverse one's of step 0 (h0 at length 0).
  *
  * Parameters are one flat packed buffer. Its layout is private; vkl_rnn_pack() and vkl_rnn_unpack() convert host copies from and to
  * PyTorch's tensors: weight_ih_l0 [G H][I], weight_hh_l0 [G H][P], bias_ih_l0 [G H], bias_hh_l0 [G H], with a projection weight_hr_l0 [P][H],
@@ -171,10 +171,11 @@ VKL_API VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed);
 
 /* Which masks dropout draws: a pass with the same seed and offset draws the same ones, and backward must be given those of its forward.
  * An offset is one number for each pass: counting it up gives new masks. Masks are keyed by position (layer, direction, t, n, unit), so
- * `first_row` tells where the rows of this call begin in a larger batch that is split. Dropout acts in passes with a reserve alone. */
+ * `first_row` and `first_step` tell where the rows and the time steps of this call begin in a larger job that is split. Dropout acts in
+ * passes with a reserve alone. The low 32 bits of offset, first_row and first_step count. */
 typedef struct VklDropout {
     uint64_t seed, offset;
-    uint64_t first_row;
+    uint64_t first_row, first_step;
 } VklDropout;
 
 typedef struct VklRnnForward {
