@@ -62,7 +62,7 @@ run_tests() { # DIRECTORY ARGUMENTS OF MESON TEST...: adds its counts
     local directory=$1 log=$1/test-output.txt status=0 ok bad
     shift
     meson test -C "$directory" --print-errorlogs "$@" >"$log" 2>&1 || status=$?
-    grep -vE '^(ninja|\[[0-9]+/[0-9]+\] |>>>|Full log|Skipped: +0|Timeout: +0|Expected Fail: +0|Unexpected Pass: +0|$)' "$log" || true
+    grep -vE '^(ninja|Found ninja|Cleaning|\[[0-9]+/[0-9]+\] |>>>|Full log|Skipped: +0|Timeout: +0|Expected Fail: +0|Unexpected Pass: +0|$)' "$log" || true
     ok=$(awk '/^(Ok|Expected Fail): /{n += $NF} END {print n + 0}' "$log")
     bad=$(awk '/^(Fail|Unexpected Pass|Timeout|Skipped): /{n += $NF} END {print n + 0}' "$log")
     passed=$((passed + ok))
@@ -149,7 +149,8 @@ stage_sanitizers() {
     VK_ICD_FILENAMES=$root/build/sanitizers/lavapipe/icd.json \
         ASAN_OPTIONS=log_path=$reports/asan:detect_leaks=1:detect_stack_use_after_return=1 \
         UBSAN_OPTIONS=log_path=$reports/ubsan:halt_on_error=1:print_stacktrace=1 \
-        run_tests build/sanitizers --timeout-multiplier 3 --suite host --suite cpu --suite vulkan
+        run_tests build/sanitizers --timeout-multiplier 3 --wrapper "$root/tests/rigs/twice-if-hung.sh 120" --suite host --suite cpu \
+        --suite vulkan --no-suite series
     check "sanitizers" no_reports "$reports"
 }
 

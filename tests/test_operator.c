@@ -794,7 +794,8 @@ Test(operator, each_offset_draws_masks_of_its_own)
     cr_assert(problem_make(&desc, 4, 3, PROBLEM_FULL, 0, &problem));
     problem_draw(&problem, 1, WEIGHTS);
     Job job = job_begin(device, &problem, EVERYTHING);
-    static const VklDropout draws[] = {{1, 1, 0}, {1, 2, 0}, {2, 1, 0}, {1, 1, 7}, {UINT64_C(1) << 32 | 1, 1, 0}, {1, 1, 0}};
+    static const VklDropout draws[] = {
+        {1, 1, 0, 0}, {1, 2, 0, 0}, {2, 1, 0, 0}, {1, 1, 7, 0}, {1, 1, 0, 3}, {UINT64_C(1) << 32 | 1, 1, 0, 0}, {1, 1, 0, 0}};
     for (size_t k = 0; k < COUNT(draws); k++) {
         problem.run.dropout = job.forward.dropout = job.backward.dropout = draws[k];
         snprintf(problem.label, sizeof(problem.label), "draw %zu", k);
