@@ -219,13 +219,14 @@ int main(int argc, char **argv)
         executables[i] = (VkPipelineExecutablePropertiesKHR){.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR};
     uint32_t count = MAX_EXECUTABLES;
     NEED(get(device, &info, &count, executables));
+    VkPhysicalDeviceProperties properties;
+    vkGetPhysicalDeviceProperties(physical, &properties);
+    printf("%s", properties.deviceName);
     for (uint32_t i = 0; i < count; i++) {
-        VkPhysicalDeviceProperties properties;
-        vkGetPhysicalDeviceProperties(physical, &properties);
-        printf("%s; %s, subgroups of %u", properties.deviceName, executables[i].name, executables[i].subgroupSize);
+        printf("; subgroups of %u", executables[i].subgroupSize);
         print_executable(device, pipeline, i);
-        printf("\n");
     }
-    /* what the process leaves to its end: some drivers do not survive destroying a device that has no hardware */
+    printf("\n");
+    /* nothing is destroyed: the process ends, and the device does not exist */
     return count ? 0 : 1;
 }
