@@ -64,6 +64,10 @@ static uint32_t keys_add(Keys *keys, const Key *key)
     }
 }
 
+/* Windows begin and end at multiples of this in their slot, so that steps whose arrays lie close to each other share a descriptor set: a
+ * set for each step would be many (newer lavapipe maps memory for each, and a process may have 65,530 maps). */
+#define GRID (UINT64_C(1) << 16)
+
 /* One binding: its base is rounded down to what the device allows, and the rest goes into the kernel's arguments. */
 static VklStatus bind_window(const VklExec *exec, const VklOp *op, uint32_t binding, VklError *error, Window *window,
                              VklArgs *args)
@@ -71,17 +75,23 @@ static VklStatus bind_window(const VklExec *exec, const VklOp *op, uint32_t bind
     VklDevice *device = exec->device;
     const VklBind *bind = &op->bind[binding];
     const VklSlice *slice = &exec->slots[bind->slot];
-    uint64_t alignment = device->info.limits.storage_alignment;
-    uint64_t offset = slice->offset + bind->offset, rest = offset % alignment;
-    uint64_t range = bind->size + rest;
-    if (range > device->info.limits.storage_range)
+    uint64_t alignment = device->info.limits.storage_alignment, limit = device->info.limits.storage_range;
+    uint64_t begin = bind->offset & ~(GRID - 1), end = (bind->offset + bind->size + GRID - 1) & ~(GRID - 1);
+    if (end > exec->plan.slot_size[bind->slot])
+        end = exec->plan.slot_size[bind->slot];
+    if (end - begin + alignment > limit) {
+        begin = bind->offset;
+        end = bind->offset + bind->size;
+    }
+    uint64_t offset = slice->offset + begin, rest = offset % alignment, range = end - begin + rest;
+    if (range > limit)
         return vkl_fail(device->context, error, VKL_ERROR_LIMIT,
                         "%s: a window of %llu bytes at offset %llu of %s is not aligned to %llu and would need %llu bytes of "
                         "storage range; '%s' allows %llu: align the offset of %s",
                         vkl_kernel_info[op->kernel].name, (unsigned long long)bind->size, (unsigned long long)offset,
                         vkl_slot_name[bind->slot], (unsigned long long)alignment, (unsigned long long)range, device->info.name,
-                        (unsigned long long)device->info.limits.storage_range, vkl_slot_name[bind->slot]);
-    args->offset[binding] += (uint32_t)(rest / 4);
+                        (unsigned long long)limit, vkl_slot_name[bind->slot]);
+    args->offset[binding] += (uint32_t)((bind->offset - begin + rest) / 4);
     window->buffer = ((const VklVkBuffer *)slice->buffer->impl)->handle;
     window->offset = offset - rest;
     window->range = range;
@@ -107,7 +117,7 @@ static VklStatus check_op(const VklExec *exec, const VklOp *op, VklError *error)
  * The plan has set its barriers by what ops do to slots, and that is not decided again. But here windows have grown by rounding, slots
  * lie in buffers, perhaps in the same one, and what a shader does not declare `readonly` counts as written, whatever a call does.
  * The bytes in question are not touched, yet neither a driver nor a validation layer can know that: where such windows meet, a
- * barrier is added. It is rare: arrays whose offsets are multiples of the device's alignment need none. */
+ * barrier is added. */
 
 /* What ops since the last barrier see. */
 typedef struct Touched {
