@@ -69,10 +69,9 @@ void main()
 
     /* Loops of constant length are unrolled here and not left to drivers: sums then stay in registers, and lavapipe, which ends
      * all loops of a shader together after 65,535 turns, has few to count. */
-    float sum[BLOCK][BLOCK];
+    vec4 sum[BLOCK]; /* an array of arrays stays in memory with NVK */
     [[unroll]] for (uint i = 0u; i < BLOCK; i++)
-        [[unroll]] for (uint j = 0u; j < BLOCK; j++)
-            sum[i][j] = 0.0;
+        sum[i] = vec4(0.0);
 
     for (uint k0 = 0u; k0 < args.k; k0 += DEPTH) {
         uint depth = args.k - k0 < DEPTH ? args.k - k0 : DEPTH;
