@@ -79,25 +79,26 @@ static void project_out(double *v, const double *u, uint64_t count)
 
 bool vkl_init_orthogonal(float *weight, uint64_t rows, uint64_t columns, uint64_t seed)
 {
-    if (columns && rows > SIZE_MAX / sizeof(double) / columns)
+    uint64_t vectors = columns < rows ? columns : rows, length = columns < rows ? rows : columns;
+    if (length > SIZE_MAX / sizeof(double) / vectors)
         return false;
-    double *basis = malloc((size_t)(rows * columns) * sizeof(*basis)); /* [columns][rows] */
+    double *basis = malloc((size_t)(vectors * length) * sizeof(*basis)); /* [vectors][length] */
     if (!basis)
         return false;
     VklRandom random = vkl_random(seed, 0);
-    for (uint64_t i = 0; i < rows * columns; i++)
+    for (uint64_t i = 0; i < vectors * length; i++)
         basis[i] = vkl_random_normal(&random);
-    for (uint64_t column = 0; column < columns; column++) {
-        double *v = basis + column * rows, square = 0;
+    for (uint64_t vector = 0; vector < vectors; vector++) {
+        double *v = basis + vector * length, square = 0;
         for (int pass = 0; pass < 2; pass++) /* Gram and Schmidt, twice for accuracy */
-            for (uint64_t before = 0; before < column; before++)
-                project_out(v, basis + before * rows, rows);
-        for (uint64_t i = 0; i < rows; i++)
+            for (uint64_t before = 0; before < vector; before++)
+                project_out(v, basis + before * length, length);
+        for (uint64_t i = 0; i < length; i++)
             square += v[i] * v[i];
-        for (uint64_t i = 0; i < rows; i++) {
+        for (uint64_t i = 0; i < length; i++)
+            weight[columns < rows ? i * columns + vector : vector * columns + i] = (float)(v[i] / sqrt(square));
+        for (uint64_t i = 0; i < length; i++)
             v[i] /= sqrt(square);
-            weight[i * columns + column] = (float)v[i];
-        }
     }
     free(basis);
     return true;

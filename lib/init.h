@@ -28,7 +28,7 @@ void vkl_shuffle(uint32_t *order, uint32_t count, uint64_t seed, uint64_t epoch)
 /* weight [rows][columns] uniform in +-sqrt(6 / (rows + columns)) */
 void vkl_init_glorot(float *weight, uint64_t rows, uint64_t columns, uint64_t seed);
 
-/* weight [rows][columns], rows >= columns, with orthonormal columns. False: out of memory. */
+/* weight [rows][columns] with orthonormal columns or, where there are more columns than rows, orthonormal rows. False: out of memory. */
 bool vkl_init_orthogonal(float *weight, uint64_t rows, uint64_t columns, uint64_t seed);
 
 #endif
