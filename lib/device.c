@@ -34,14 +34,38 @@ VklStatus vkl_device_list(VklContext *context, uint32_t *count, VklDeviceInfo *i
     return VKL_OK;
 }
 
+/* What kernels and plans take for granted: the minima of Vulkan 1.1, where they are not lowered for tests of splitting. */
+static VklStatus check_limits(VklContext *context, const VklDeviceLimits *limits)
+{
+    uint64_t alignment = limits->storage_alignment < 16 ? 16 : limits->storage_alignment;
+    const struct {
+        const char *name;
+        uint64_t value, least;
+    } minima[] = {
+        {"storage_range", limits->storage_range, 4 * alignment}, /* a window, and two roundings of its base */
+        {"storage_buffers", limits->storage_buffers, 4},
+        {"workgroups[0]", limits->workgroups[0], 1},
+        {"workgroups[1]", limits->workgroups[1], 1},
+        {"workgroup_size[0]", limits->workgroup_size[0], 128},
+        {"workgroup_invocations", limits->workgroup_invocations, 128},
+        {"shared_memory", limits->shared_memory, 16384},
+        {"push_constants", limits->push_constants, 128},
+    };
+    for (size_t i = 0; i < sizeof(minima) / sizeof(*minima); i++)
+        if (minima[i].value < minima[i].least)
+            return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED, "vkl_device_create: %s is %llu; at least %llu are needed",
+                            minima[i].name, (unsigned long long)minima[i].value, (unsigned long long)minima[i].least);
+    if (limits->storage_alignment & (limits->storage_alignment - 1))
+        return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED,
+                        "vkl_device_create: storage_alignment is %u; it must be a power of two", limits->storage_alignment);
+    return VKL_OK;
+}
+
 VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const VklDeviceInfo *info, VklDevice **device)
 {
-    uint64_t least = 4 * (uint64_t)info->limits.storage_alignment; /* a window, and two roundings of its base */
-    if (info->limits.storage_range < least)
-        return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED,
-                        "vkl_device_create: storage_range is %llu bytes; with an alignment of %u at least %llu are needed",
-                        (unsigned long long)info->limits.storage_range, info->limits.storage_alignment,
-                        (unsigned long long)least);
+    VklStatus status = check_limits(context, &info->limits);
+    if (status)
+        return status;
     VklDevice *made = calloc(1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*made));

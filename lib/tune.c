@@ -33,8 +33,6 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         .storage_range = limits->storage_range,
         .storage_alignment = limits->storage_alignment < 16 ? 16 : limits->storage_alignment,
         .workgroups = {limits->workgroups[0], limits->workgroups[1], limits->workgroups[2]},
-        .workgroup_invocations = limits->workgroup_invocations,
-        .shared_memory = limits->shared_memory,
         .gemm_direct = info->type == VKL_DEVICE_SOFTWARE,
         .workgroup = 64,
     };
