@@ -25,10 +25,8 @@ typedef struct VklCaps {
     uint64_t storage_range;     /* bytes */
     uint32_t storage_alignment; /* bytes, a power of two, at least 4 */
     uint32_t workgroups[3];
-    uint32_t workgroup_invocations;
-    uint32_t shared_memory;
     bool gemm_direct;   /* GEMM_DIRECT in place of GEMM: the device is a CPU behind Vulkan */
-    uint32_t workgroup; /* invocations of a linear workgroup: 64, or less where the device allows less */
+    uint32_t workgroup; /* invocations of a linear workgroup */
 } VklCaps;
 
 /* Slots are named after their role, so that a message can name them. */
@@ -211,6 +209,15 @@ typedef struct VklMove {
 } VklMove;
 void vkl_plan_move(VklPlan *plan, const VklMove *move);
 
+/* Skip input: gates of each row = x + bias rows, or back, x = the sum over gates; cut into rows where a binding does not reach. */
+typedef struct VklSpread {
+    bool back;
+    uint64_t rows, units, gates, gates_ld, gate_stride, unit_stride, x_ld;
+    VklArray gate_rows, x, bias;
+    uint64_t bias_rows;
+} VklSpread;
+void vkl_plan_spread(VklPlan *plan, const VklSpread *spread);
+
 /* out [units] (+)= column sums of a * b over `rows` rows, in blocks of at most 4,096. */
 typedef struct VklColumnDot {
     VklArray out, a, b;
@@ -239,6 +246,8 @@ typedef struct VklLossOp {
     uint32_t advance;                     /* 0, 1, 2 as interface.h has it */
     const VklOptimizerDesc *optimizer;    /* advance 2 */
 } VklLossOp;
+#define VKL_LOSS_MOST \
+    (UINT64_C(1) << 21) /* numbers: one workgroup sums them all, and software devices stop a loop after 65,535 turns */
 void vkl_plan_loss(VklPlan *plan, const VklLossOp *loss);
 
 /* ADVANCE where `advance` asks for it, NORM in two stages where clip_norm does, then OPTIMIZER, by windows. */

@@ -393,8 +393,8 @@ static uint64_t reach(uint64_t steps, uint64_t step, uint64_t rows, uint64_t row
 static void dropout_op(VklPlan *plan, const VklMove *move, uint64_t t, uint64_t n)
 {
     const VklDraw *draw = move->draw;
-    bool all = draw->p >= 1;
-    double threshold = draw->p * 4294967296.0 + 0.5; /* p < 1 as a float is at most 1 - 2^-24 */
+    double threshold = draw->p * 4294967296.0 + 0.5;
+    bool all = !(threshold < 4294967296.0); /* p of 1, and what is as near to it as 32 bits can tell */
     VklArgs args = {.DROPOUT = {.steps = (uint32_t)move->steps,
                                 .rows = (uint32_t)move->rows,
                                 .columns = (uint32_t)move->columns,
@@ -487,6 +487,30 @@ void vkl_plan_move(VklPlan *plan, const VklMove *move)
     move_part(plan, move, move->first_step, 0);
 }
 
+void vkl_plan_spread(VklPlan *plan, const VklSpread *spread)
+{
+    uint64_t window = vkl_plan_window(plan), bias = spread->bias_rows * spread->gates * spread->units;
+    uint64_t most = smaller(rows_in(window, spread->gates_ld, spread->gates_ld), rows_in(window, spread->x_ld, spread->units));
+    for (uint64_t row = 0; row < spread->rows && !plan->status; row += most) {
+        uint64_t rows = smaller(most, spread->rows - row);
+        VklArgs args = {.SPREAD = {.rows = (uint32_t)rows,
+                                   .units = (uint32_t)spread->units,
+                                   .gates = (uint32_t)spread->gates,
+                                   .gates_ld = (uint32_t)spread->gates_ld,
+                                   .gate_stride = (uint32_t)spread->gate_stride,
+                                   .unit_stride = (uint32_t)spread->unit_stride,
+                                   .x_ld = (uint32_t)spread->x_ld,
+                                   .bias_rows = (uint32_t)spread->bias_rows}};
+        VklOperand operands[4] = {{vkl_array_at(spread->gate_rows, row * spread->gates_ld), rows * spread->gates_ld,
+                                   spread->back ? VKL_READ : VKL_WRITE},
+                                  {vkl_array_at(spread->x, row * spread->x_ld), span(rows, spread->x_ld, spread->units),
+                                   spread->back ? VKL_WRITE : VKL_READ},
+                                  {spread->bias, bias, bias ? VKL_READ : 0}};
+        vkl_plan_call(plan, VKL_KERNEL_SPREAD, spread->back, rows * spread->units, operands, &args, rows,
+                      spread->units * spread->gates);
+    }
+}
+
 void vkl_plan_column_dot(VklPlan *plan, const VklColumnDot *dot)
 {
     uint64_t window = vkl_plan_window(plan);
@@ -542,9 +566,9 @@ void vkl_plan_loss(VklPlan *plan, const VklLossOp *loss)
     if (!op)
         return;
     uint64_t count = loss->rows * loss->outputs;
-    if (count > UINT64_C(1) << 21) /* one workgroup sums them all; software devices stop a loop after 65,535 turns */
-        vkl_plan_fail(plan, VKL_ERROR_LIMIT, "a loss over %llu numbers at once; at most %u are possible",
-                      (unsigned long long)count, 1u << 21);
+    if (count > VKL_LOSS_MOST)
+        vkl_plan_fail(plan, VKL_ERROR_LIMIT, "a loss over %llu numbers at once; at most %llu are possible",
+                      (unsigned long long)count, (unsigned long long)VKL_LOSS_MOST);
     vkl_plan_bind(plan, op, 0, loss->predicted, count, VKL_READ);
     vkl_plan_bind(plan, op, 1, loss->target, count, VKL_READ);
     if (vkl_has(loss->gradient))

@@ -395,15 +395,16 @@ static void input_gradient(const Layers *layers, const Memory *memory, const Vkl
         return;
     }
     VklArray to = add ? layers->work.spread : dx;
-    VklArgs args = {.SPREAD = {.rows = (uint32_t)rows,
-                               .units = (uint32_t)H,
-                               .gates = (uint32_t)form->gates,
-                               .gates_ld = (uint32_t)form->width,
-                               .gate_stride = (uint32_t)form->gate_stride,
-                               .unit_stride = (uint32_t)form->unit_stride,
-                               .x_ld = (uint32_t)H}};
-    VklOperand operands[4] = {{memory->gates[d], rows * form->width, VKL_READ}, {to, rows * H, VKL_WRITE}};
-    vkl_plan_call(layers->plan, VKL_KERNEL_SPREAD, 1, rows * H, operands, &args, rows, H * form->gates);
+    vkl_plan_spread(layers->plan, &(VklSpread){.back = true,
+                                               .rows = rows,
+                                               .units = H,
+                                               .gates = form->gates,
+                                               .gates_ld = form->width,
+                                               .gate_stride = form->gate_stride,
+                                               .unit_stride = form->unit_stride,
+                                               .x_ld = H,
+                                               .gate_rows = memory->gates[d],
+                                               .x = to});
     if (add)
         move(layers, dx, H, to, H, rows, H, true);
 }

@@ -268,18 +268,17 @@ void vkl_rnn_forward_direction(const Layers *layers, const Memory *memory, uint6
         load_states(layers, memory, layer, d);
     uint64_t bias_rows = form->gru_after && form->bias_rows == 2 ? 1 : form->bias_rows; /* its b_hh acts inside r */
     if (vkl_rnn_skips(layers->desc, layer)) {
-        VklArgs args = {.SPREAD = {.rows = (uint32_t)(T * N),
-                                   .units = (uint32_t)H,
-                                   .gates = (uint32_t)form->gates,
-                                   .gates_ld = (uint32_t)form->width,
-                                   .gate_stride = (uint32_t)form->gate_stride,
-                                   .unit_stride = (uint32_t)form->unit_stride,
-                                   .x_ld = (uint32_t)x.ld,
-                                   .bias_rows = (uint32_t)bias_rows}};
-        VklOperand operands[4] = {{memory->gates[d], T * N * form->width, VKL_WRITE},
-                                  {x.at, (T * N - 1) * x.ld + H, VKL_READ},
-                                  {param(layers, place.b_ih), bias_rows * form->columns, bias_rows ? VKL_READ : 0}};
-        vkl_plan_call(layers->plan, VKL_KERNEL_SPREAD, 0, T * N * H, operands, &args, T * N, H * form->gates);
+        vkl_plan_spread(layers->plan, &(VklSpread){.rows = T * N,
+                                                   .units = H,
+                                                   .gates = form->gates,
+                                                   .gates_ld = form->width,
+                                                   .gate_stride = form->gate_stride,
+                                                   .unit_stride = form->unit_stride,
+                                                   .x_ld = x.ld,
+                                                   .gate_rows = memory->gates[d],
+                                                   .x = x.at,
+                                                   .bias = param(layers, place.b_ih),
+                                                   .bias_rows = bias_rows});
     } else {
         vkl_plan_gemm(layers->plan, &(VklGemm){.form = VKL_GEMM_NN,
                                                .m = T * N,
