@@ -13,7 +13,10 @@ VklStatus vkl_buffer_create(VklDevice *device, VklBufferUsage usage, uint64_t si
     if (size < 4)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_buffer_create: size is %llu bytes; it must be at least 4",
                         (unsigned long long)size);
-    if (size > device->info.limits.allocation_size || size > INT64_MAX)
+    if (size > INT64_MAX)
+        return vkl_fail(context, NULL, VKL_ERROR_LIMIT, "vkl_buffer_create: size is %llu bytes; on '%s' it must fit 63 bits",
+                        (unsigned long long)size, device->info.name);
+    if (size > device->info.limits.allocation_size)
         return vkl_fail(context, NULL, VKL_ERROR_LIMIT,
                         "vkl_buffer_create: size is %llu bytes; '%s' allows %llu in one allocation", (unsigned long long)size,
                         device->info.name, (unsigned long long)device->info.limits.allocation_size);

@@ -103,6 +103,9 @@ static void pass_on(VklContext *context, VklLogLevel level, const char *message)
         context->desc.log(context->desc.log_user, level, message);
 }
 
+/* The latest sentence of this thread, for objects that pass on the failure of another: the context's may be another thread's. */
+static _Thread_local VklError latest;
+
 VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const char *format, ...)
 {
     VklError made;
@@ -110,6 +113,7 @@ VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const
     va_start(arguments, format);
     vsnprintf(made.message, sizeof(made.message), format, arguments);
     va_end(arguments);
+    latest = made;
     if (error)
         *error = made;
     pthread_mutex_lock(&context->mutex);
@@ -120,9 +124,9 @@ VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const
     return status;
 }
 
-VklStatus vkl_fail_again(VklContext *context, VklError *error, VklStatus status)
+VklStatus vkl_fail_again(VklError *error, VklStatus status)
 {
-    snprintf(error->message, sizeof(error->message), "%s", vkl_context_error(context));
+    *error = latest;
     return status;
 }
 

@@ -98,7 +98,7 @@ VklStatus vkl_exec_record_once(VklDevice *device, VklStream *stream, VklPlan *pl
         return status;
     status = vkl_exec_record(exec, stream);
     vkl_exec_release(exec);
-    return status && error != &stream->error ? vkl_fail_again(device->context, error, status) : status;
+    return status && error != &stream->error ? vkl_fail_again(error, status) : status;
 }
 
 void vkl_exec_retain(VklExec *exec)

@@ -38,8 +38,8 @@ typedef struct VklError {
 } VklError;
 
 VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const char *format, ...) VKL_PRINTF(4, 5);
-/* Copies the sentence that the context or a plan already has into the error of the object that was called. */
-VklStatus vkl_fail_again(VklContext *context, VklError *error, VklStatus status);
+/* Copies the latest sentence of this thread into the error of the object that was called. */
+VklStatus vkl_fail_again(VklError *error, VklStatus status);
 void vkl_log(VklContext *context, VklLogLevel level, const char *format, ...) VKL_PRINTF(3, 4);
 
 /* ---- Context ---- */
@@ -104,6 +104,7 @@ struct VklStream {
 };
 
 struct VklFence {
+    VklDevice *device; /* outlives the stream: for destroying */
     VklStream *stream;
     void *impl;
 };

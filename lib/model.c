@@ -161,8 +161,13 @@ static VklStatus parse_layer(VklContext *context, const char *piece, VklLayerDes
 
 VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *layers, uint32_t *count)
 {
-    if (!context || !text || !count || !layers)
+    if (!context)
         return VKL_ERROR_INVALID;
+    if (!text || !count || !layers)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_layers_parse: %s is NULL",
+                        !text     ? "text"
+                        : !layers ? "layers"
+                                  : "count");
     uint32_t found = 0;
     for (const char *at = text;; at++) {
         const char *comma = strchr(at, ',');
@@ -177,14 +182,18 @@ VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *
         VklStatus status = parse_layer(context, piece, &layer);
         if (status)
             return status;
-        if (found == *count)
-            return vkl_fail(context, NULL, VKL_ERROR_LIMIT, "layers '%.100s': there are more than %u layers", text, *count);
-        layers[found++] = layer;
+        if (found < *count)
+            layers[found] = layer;
+        found++;
         if (!comma)
             break;
         at = comma;
     }
+    uint32_t room = *count;
     *count = found;
+    if (found > room)
+        return vkl_fail(context, NULL, VKL_ERROR_LIMIT, "layers '%.100s': there are %u layers; there is room for %u", text, found,
+                        room);
     return VKL_OK;
 }
 
@@ -217,10 +226,12 @@ static VklStatus check_layers(VklContext *context, uint64_t features, const VklL
                               uint32_t *last_recurrent)
 {
     bool recurrent = false;
-    if (!features || !count || !layers)
+    if (!layers)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layers is NULL");
+    if (!features || !count)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_model_create: features is %llu, count of layers %u; each must be at least 1",
-                        (unsigned long long)features, layers ? count : 0);
+                        (unsigned long long)features, count);
     for (uint32_t i = 0; i < count; i++) {
         VklStatus status = check_layer(context, i, &layers[i]);
         if (status)
@@ -285,8 +296,10 @@ static VklStatus initialise(VklModel *model, uint64_t seed)
 VklStatus vkl_model_create(VklDevice *device, uint64_t features, const VklLayerDesc *layers, uint32_t count, uint64_t seed,
                            VklModel **model)
 {
-    if (!device || !model)
+    if (!device)
         return VKL_ERROR_INVALID;
+    if (!model)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_model_create: model is NULL");
     uint32_t last_recurrent = 0;
     VklStatus status = check_layers(device->context, features, layers, count, &last_recurrent);
     if (status)
@@ -433,7 +446,7 @@ VklStatus vkl_model_tensor_info(VklModel *model, uint32_t index, VklParamInfo *i
 
 static VklStatus again(VklModel *model, VklStatus status)
 {
-    return status ? vkl_fail_again(model->device->context, &model->error, status) : VKL_OK;
+    return status ? vkl_fail_again(&model->error, status) : VKL_OK;
 }
 
 VklStatus vkl_model_sync(VklModel *model)

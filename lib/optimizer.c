@@ -66,6 +66,10 @@ VklStatus vkl_optimizer_check(VklContext *context, VklError *error, const char *
         if (!(ranges[i].value >= ranges[i].least && ranges[i].value < ranges[i].below))
             return vkl_fail(context, error, VKL_ERROR_INVALID, "%s: %s is %g; it must be at least %g and below %g", call,
                             ranges[i].name, ranges[i].value, ranges[i].least, ranges[i].below);
+    if ((desc->clip_norm > 0 && desc->clip_norm < 1e-37) || (desc->clip_value > 0 && desc->clip_value < 1e-37))
+        return vkl_fail(context, error, VKL_ERROR_INVALID,
+                        "%s: clip_norm is %g, clip_value %g; each must be 0 (off) or at least 1e-37", call, desc->clip_norm,
+                        desc->clip_value);
     if (desc->momentum > 0 && desc->kind >= VKL_OPTIMIZER_ADAM)
         return vkl_fail(context, error, VKL_ERROR_INVALID, "%s: momentum is %g; Adam and AdamW have none (beta1 is theirs)", call,
                         desc->momentum);
@@ -171,5 +175,5 @@ VklStatus vkl_optimizer_step(VklOptimizer *optimizer, VklStream *stream, VklSlic
     VklStatus status = vkl_exec_record(exec, stream);
     if (made)
         vkl_exec_release(exec);
-    return status ? vkl_fail_again(optimizer->device->context, &optimizer->error, status) : VKL_OK;
+    return status ? vkl_fail_again(&optimizer->error, status) : VKL_OK;
 }

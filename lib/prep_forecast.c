@@ -52,7 +52,7 @@ static VklStatus predict_level(VklPrep *prep, const VklView *view, VklModel *mod
     status = vkl_model_predict(model, &windows, &prediction);
     if (status != VKL_OK)
         return vkl_device_context(vkl_model_device(model)) == prep->context
-                   ? vkl_fail_again(prep->context, &prep->error, status)
+                   ? vkl_fail_again(&prep->error, status)
                    : vkl_fail(prep->context, &prep->error, status, "%s", vkl_model_error(model));
     *level = vkl_view_predicted_level(view, prediction, end + prep->desc.horizon, end);
     return VKL_OK;

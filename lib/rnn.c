@@ -143,9 +143,9 @@ static VklStatus check_desc(VklDevice *device, const VklRnnDesc *desc)
 {
     VklContext *context = device->context;
     VklRnnSizes sizes;
-    if (!desc || desc->struct_size != sizeof(*desc))
-        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: struct_size is %zu; it must be %zu",
-                        desc ? desc->struct_size : 0, sizeof(*desc));
+    if (desc->struct_size != sizeof(*desc))
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: struct_size is %zu; it must be %zu", desc->struct_size,
+                        sizeof(*desc));
     if (!desc->input_size || !desc->hidden_size || !desc->layers)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_rnn_create: input_size is %llu, hidden_size %llu, layers %llu; each must be at least 1",
@@ -167,8 +167,10 @@ static VklStatus check_desc(VklDevice *device, const VklRnnDesc *desc)
 
 VklStatus vkl_rnn_create(VklDevice *device, const VklRnnDesc *desc, VklRnn **rnn)
 {
-    if (!device || !rnn)
+    if (!device)
         return VKL_ERROR_INVALID;
+    if (!rnn || !desc)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: %s is NULL", rnn ? "desc" : "rnn");
     VklStatus status = check_desc(device, desc);
     if (status)
         return status;
@@ -432,6 +434,15 @@ static void bind_dropout(VklRnnPass *pass, const VklDropout *dropout)
     pass->state = VKL_NO_ARRAY;
 }
 
+/* Cell states belong to LSTM alone: with another cell nothing would read or write them. */
+static VklStatus refuse_cell_states(VklRnn *rnn, const char *call, const char *first, VklSlice a, const char *second, VklSlice b)
+{
+    if (rnn->desc.cell == VKL_CELL_LSTM || (!a.buffer && !b.buffer))
+        return VKL_OK;
+    return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: %s is given, but only LSTM has a cell state", call,
+                    a.buffer ? first : second);
+}
+
 /* An array that must be there, by name. */
 static VklStatus require(VklRnn *rnn, const char *call, VklSlot slot, VklSlice slice)
 {
@@ -444,12 +455,15 @@ static VklStatus require(VklRnn *rnn, const char *call, VklSlot slot, VklSlice s
 static VklStatus bind_forward(VklRnn *rnn, const char *call, const VklRnnForward *args, Bound *bound)
 {
     VklRnnSizes sizes;
-    if (!args || args->struct_size != sizeof(*args))
+    if (!args)
+        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
+    if (args->struct_size != sizeof(*args))
         return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args ? args->struct_size : 0, sizeof(*args));
+                        args->struct_size, sizeof(*args));
     VklStatus status = measure(rnn, call, args->T, args->N, &sizes);
     status = status ? status : require(rnn, call, VKL_SLOT_PARAMS, args->params);
     status = status ? status : require(rnn, call, VKL_SLOT_X, args->x);
+    status = status ? status : refuse_cell_states(rnn, call, "c0", args->c0, "cn", args->cn);
     if (!status && !args->reserve.buffer)
         status = require(rnn, call, VKL_SLOT_WORKSPACE, args->workspace);
     if (status)
@@ -474,12 +488,15 @@ static VklStatus bind_forward(VklRnn *rnn, const char *call, const VklRnnForward
 static VklStatus bind_backward(VklRnn *rnn, const char *call, const VklRnnBackward *args, Bound *bound)
 {
     VklRnnSizes sizes;
-    if (!args || args->struct_size != sizeof(*args))
+    if (!args)
+        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
+    if (args->struct_size != sizeof(*args))
         return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args ? args->struct_size : 0, sizeof(*args));
+                        args->struct_size, sizeof(*args));
     VklStatus status = measure(rnn, call, args->T, args->N, &sizes);
     status = status ? status : require(rnn, call, VKL_SLOT_PARAMS, args->params);
     status = status ? status : require(rnn, call, VKL_SLOT_X, args->x);
+    status = status ? status : refuse_cell_states(rnn, call, "gcn", args->gcn, "dc0", args->dc0);
     status = status ? status : require(rnn, call, VKL_SLOT_RESERVE, args->reserve);
     status = status ? status : require(rnn, call, VKL_SLOT_WORKSPACE, args->workspace);
     if (status)
@@ -516,6 +533,9 @@ static VklStatus prepare(VklRnn *rnn, const char *call, const Bound *bound, bool
 
 static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const Bound *bound, bool backward)
 {
+    if (!stream || stream->device != rnn->device)
+        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: stream %s", call,
+                        stream ? "belongs to another device" : "is NULL");
     Call key;
     memset(&key, 0, sizeof(key));
     key.backward = backward;
@@ -542,7 +562,7 @@ static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const 
     VklStatus status = vkl_exec_record(exec, stream);
     if (made)
         vkl_exec_release(exec);
-    return status ? vkl_fail_again(rnn->device->context, &rnn->error, status) : VKL_OK;
+    return status ? vkl_fail_again(&rnn->error, status) : VKL_OK;
 }
 
 VklStatus vkl_rnn_forward(VklRnn *rnn, VklStream *stream, const VklRnnForward *args)

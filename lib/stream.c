@@ -135,6 +135,7 @@ VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
             return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_HOST_MEMORY,
                             "vkl_stream_submit: the host refused %zu bytes", sizeof(*made));
         made->stream = stream;
+        made->device = stream->device;
     }
     status = stream->device->backend->stream_submit(stream, made);
     if (status)
@@ -159,7 +160,7 @@ void vkl_fence_destroy(VklFence *fence)
 {
     if (!fence)
         return;
-    fence->stream->device->backend->fence_destroy(fence);
+    fence->device->backend->fence_destroy(fence);
     free(fence);
 }
 

@@ -134,7 +134,7 @@ VKL_API VklFitDesc vkl_fit_desc(void);
 typedef struct VklFitResult {
     uint64_t epochs;        /* epochs finished */
     uint64_t best_epoch;    /* the epoch whose weights the model has now; 0: none finished */
-    double loss;            /* of the last finished epoch */
+    double loss;            /* of the last finished epoch; NaN if none finished */
     double validation_loss; /* of best_epoch; NaN without validation */
     double seconds;
     uint64_t steps; /* training steps run */

@@ -187,9 +187,10 @@ typedef struct VklRnnForward {
     VklSlice lengths;   /* in,  [N] uint32; may be absent: T for every row */
     VklSlice h0, c0;    /* in; each may be absent: zeros */
     VklSlice y;         /* out; may be absent */
-    VklSlice hn, cn;    /* out; each may be absent */
+    VklSlice hn, cn;    /* out; each may be absent; c0 and cn are LSTM's alone and refused elsewhere */
     VklSlice reserve;   /* out, VklRnnSizes.reserve bytes; absent: inference */
-    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes; may be absent where a plain LSTM has a reserve */
+    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes; may be absent for a plain LSTM with a reserve: one
+                           direction, time-major, no other option, no lengths */
     VklDropout dropout;
 } VklRnnForward;
 

@@ -140,7 +140,7 @@ static VklStatus stage(VklStream *stream, VklVkWork *work, VklBufferUsage usage,
         VklStatus status = vkl_vk_buffer_make(stream->device, usage, found->size, &found->buffer);
         if (status) {
             free(found);
-            return vkl_fail_again(stream->device->context, &stream->error, status);
+            return vkl_fail_again(&stream->error, status);
         }
         vkl_vk_name(stream->device, VK_OBJECT_TYPE_BUFFER, (uint64_t)found->buffer.handle, "vklstm staging");
     }
