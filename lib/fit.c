@@ -104,7 +104,7 @@ static void job_finish(Job *job)
 
 static VklStatus again(VklModel *model, VklStatus status)
 {
-    return status < 0 ? vkl_fail_again(model->device->context, &model->error, status) : status;
+    return status < 0 ? vkl_fail_again(&model->error, status) : status;
 }
 
 static VklStatus create_batch(Job *job, Batch *batch, uint64_t rows, const VklFitDesc *fit, VklModelPlan model_plan)
@@ -373,8 +373,10 @@ static VklStatus check_fit(VklModel *model, const VklWindows *train, const VklWi
 {
     static const char call[] = "vkl_model_fit";
     VklContext *context = model->device->context;
-    if (!desc || desc->struct_size != sizeof(*desc))
-        return fail(model, VKL_ERROR_INVALID, call, "struct_size", desc ? desc->struct_size : 0, sizeof(*desc));
+    if (!desc)
+        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: desc is NULL", call);
+    if (desc->struct_size != sizeof(*desc))
+        return fail(model, VKL_ERROR_INVALID, call, "struct_size", desc->struct_size, sizeof(*desc));
     VklStatus status = check_windows(model, call, train, true);
     if (!status && validation)
         status = check_windows(model, call, validation, true);
@@ -421,7 +423,12 @@ VklStatus vkl_model_fit(VklModel *model, const VklWindows *train, const VklWindo
     VklStatus status = check_fit(model, train, validation, desc);
     if (status)
         return status;
-    Training training = {.model = model, .desc = desc, .validated = validation != NULL, .start = now(), .chunk = 1};
+    Training training = {.model = model,
+                         .desc = desc,
+                         .validated = validation != NULL,
+                         .start = now(),
+                         .chunk = 1,
+                         .result = {.loss = NAN, .validation_loss = NAN}};
     training.reported = training.start;
     VklStreamStats before = model->stream->stats;
     status = job_start(&training.train, model, "vkl_model_fit", train, desc->batch_size, desc, (VklModelPlan){.training = true});
@@ -464,7 +471,8 @@ VklStatus vkl_model_fit(VklModel *model, const VklWindows *train, const VklWindo
 /* Windows of one batch of inference: many, but within some 64 MiB of gates. */
 static uint64_t inference_batch(const VklModel *model, uint64_t steps)
 {
-    uint64_t widest = 1, rows = 256;
+    uint64_t widest = 1, rows = VKL_LOSS_MOST / model->network.outputs;
+    rows = rows < 1 ? 1 : rows < 256 ? rows : 256;
     for (uint32_t i = 0; i < model->network.count; i++)
         if (model->network.layers[i].desc.units > widest)
             widest = model->network.layers[i].desc.units;

@@ -514,7 +514,7 @@ Test(model, layers_are_read_from_text)
         {"dense:1:swish", VKL_ERROR_INVALID, "none of none"},
         {"dense:1:", VKL_ERROR_INVALID, "none of none"},
         {"dense:1:relu:2", VKL_ERROR_INVALID, "none of none"},
-        {"lstm:1,lstm:1,lstm:1,lstm:1,lstm:1", VKL_ERROR_LIMIT, "more than 4"},
+        {"lstm:1,lstm:1,lstm:1,lstm:1,lstm:1", VKL_ERROR_LIMIT, "5 layers; there is room for 4"},
     };
     VklContext *context = test_context();
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -534,6 +534,83 @@ Test(model, layers_are_read_from_text)
     vkl_context_destroy(context);
 }
 
+/* Rates so near to 1 that 32 bits cannot tell them from it drop everything: the loss is that of a network that hands on zeros. */
+Test(model, a_dropout_rate_next_to_one_is_one)
+{
+    static const double rates[] = {1 - 1e-9, 1 - 1e-11, 1};
+    OPEN;
+    double loss[3];
+    for (int i = 0; i < 3; i++) {
+        Series *series = make_series(1, 4, 30);
+        VklLayerDesc layers[] = {vkl_layer_lstm(4), vkl_layer_dropout(rates[i]), vkl_layer_dense(1, VKL_ACTIVATION_NONE)};
+        VklModel *model = NULL;
+        Losses losses = {.count = 0};
+        VklFitDesc fit = vkl_fit_desc();
+        fit.epochs = 1;
+        fit.batch_size = 30;
+        fit.on_epoch = keep_losses;
+        fit.user = &losses;
+        TEST_OK(context, vkl_model_create(device, 1, layers, 3, 1, &model));
+        TEST_OK(context, vkl_model_fit(model, &series->windows, NULL, &fit, NULL));
+        loss[i] = losses.loss[0];
+        vkl_model_destroy(model);
+        free(series);
+    }
+    cr_assert(loss[0] == loss[2] && loss[1] == loss[2], "%g %g %g", loss[0], loss[1], loss[2]);
+    CLOSE;
+}
+
+/* A projection wider than all gates: orthonormal rows then, as Keras does. */
+Test(model, recurrent_weights_of_a_wide_projection_are_orthonormal)
+{
+    enum { H = 2, P = 11 };
+    OPEN;
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_LSTM, 1, H);
+    desc.projection = P;
+    VklRnn *rnn = NULL;
+    VklRnnSizes sizes;
+    float *packed, weight[4 * H * P];
+    TEST_OK(context, vkl_rnn_create(device, &desc, &rnn));
+    TEST_OK(context, vkl_rnn_sizes(rnn, 1, 1, &sizes));
+    packed = malloc(sizes.params);
+    TEST_OK(context, vkl_rnn_init(rnn, 7, packed));
+    TEST_OK(context, vkl_rnn_unpack(rnn, 1, packed, weight));
+    for (int a = 0; a < 4 * H; a++)
+        for (int b = 0; b < 4 * H; b++) {
+            double dot = 0;
+            for (int p = 0; p < P; p++)
+                dot += (double)weight[a * P + p] * (double)weight[b * P + p];
+            cr_assert(fabs(dot - (a == b)) < 1e-6, "rows %d and %d: %g", a, b, dot);
+        }
+    free(packed);
+    vkl_rnn_destroy(rnn);
+    CLOSE;
+}
+
+/* One loss kernel sums 2^21 numbers: inference takes so many windows at once that it never has more. */
+Test(model, validation_of_wide_outputs_stays_within_the_loss_kernel)
+{
+    enum { WIDE = 8193 };
+    OPEN;
+    Series *series = make_series(1, 1, 257);
+    float *targets = calloc((size_t)257 * WIDE, sizeof(*targets));
+    series->windows.outputs = WIDE;
+    series->windows.targets = targets;
+    VklModel *model = make_model(device, 1, "lstm:1,dense:8193", 3);
+    double mean;
+    TEST_OK(context, vkl_model_evaluate(model, &series->windows, VKL_LOSS_MSE, 1, &mean));
+    cr_assert(isfinite(mean));
+    free(targets);
+    free(series);
+    vkl_model_destroy(model);
+    CLOSE;
+}
+
+static void bad_clip(VklWindows *w, VklFitDesc *f)
+{
+    (void)w;
+    f->optimizer.clip_value = 1e-50;
+}
 static void bad_count(VklWindows *w, VklFitDesc *f)
 {
     (void)f;
@@ -601,10 +678,11 @@ Test(model, wrong_arguments_are_refused_by_name)
     static const struct {
         void (*spoil)(VklWindows *, VklFitDesc *);
         const char *says;
-    } cases[] = {{bad_count, "0 windows"},      {bad_features, "features is 2"}, {bad_outputs, "outputs is 3"},
-                 {bad_start, "window 17"},      {bad_targets, "no targets"},     {bad_size, "struct_size is 1"},
-                 {bad_epochs, "epochs is 0"},   {bad_batch, "batch_size 0"},     {bad_rate, "learning_rate is nan"},
-                 {bad_momentum, "momentum is"}, {bad_patience, "patience is 5"}, {bad_delta, "huber_delta is 0"}};
+    } cases[] = {{bad_count, "0 windows"},       {bad_features, "features is 2"}, {bad_outputs, "outputs is 3"},
+                 {bad_start, "window 17"},       {bad_targets, "no targets"},     {bad_size, "struct_size is 1"},
+                 {bad_epochs, "epochs is 0"},    {bad_batch, "batch_size 0"},     {bad_rate, "learning_rate is nan"},
+                 {bad_momentum, "momentum is"},  {bad_clip, "clip_value 1e-50"},  {bad_patience, "patience is 5"},
+                 {bad_delta, "huber_delta is 0"}};
     OPEN;
     Series *series = make_series(1, 4, 64);
     VklModel *model = make_model(device, 1, "lstm:3,dense:1", 3);
