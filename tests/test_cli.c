@@ -763,6 +763,62 @@ Test(cli, a_forecast_goes_on_with_the_dates_of_the_rows)
     }
 }
 
+static void write_dated(const char *labels)
+{
+    char text[1024] = "when,passengers\n", copy[512], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", labels);
+    for (char *label = strtok_r(copy, ",", &save); label; label = strtok_r(NULL, ",", &save)) {
+        append(text, sizeof text, label, strlen(label));
+        append(text, sizeof text, ",100\n", 5);
+    }
+    write_text("dated.csv", text);
+}
+
+Test(cli, the_most_frequent_step_goes_on_and_uneven_rows_are_noted)
+{
+    static const struct {
+        const char *labels, *expected[2], *phrase; /* NULL: no note */
+    } rows[] = {
+        /* a week of work days and the next Monday; then with a holiday */
+        {"2024-03-04,2024-03-05,2024-03-06,2024-03-07,2024-03-08,2024-03-11", {"2024-03-12", "2024-03-13"}, NULL},
+        {"2024-03-06,2024-03-07,2024-03-08,2024-03-11,2024-03-12,2024-03-13,2024-03-14", {"2024-03-15", "2024-03-18"}, NULL},
+        {"2024-03-04,2024-03-05,2024-03-07,2024-03-08,2024-03-11,2024-03-12,2024-03-15",
+         {"2024-03-18", "2024-03-19"},
+         "2 of 6 steps are not 1 weekday, by"},
+        {"2024-03-04 00:00:00,2024-03-05 00:00:00,2024-03-06 00:00:00,2024-03-07 00:00:00,2024-03-08 00:00:00,2024-03-11 "
+         "00:00:00",
+         {"2024-03-12 00:00:00", "2024-03-13 00:00:00"},
+         NULL},
+        {"2024-03-07,2024-03-08,2024-03-09,2024-03-10,2024-03-13",
+         {"2024-03-14", "2024-03-15"},
+         "1 of 4 steps are not 1 day, by"},
+        {"2024-03-04,2024-03-11,2024-03-18,2024-04-01", {"2024-04-08", "2024-04-15"}, "1 of 3 steps are not 7 days, by"},
+        {"2023-08,2023-09,2023-10,2024-01", {"2024-02", "2024-03"}, "1 of 3 steps are not 1 month, by"},
+        {"2023-08-31,2023-09-30,2023-10-31,2024-01-31", {"2024-02-29", "2024-03-31"}, "1 of 3 steps are not 1 month, by"},
+        {"2023-10-30,2023-11-30,2023-12-30,2024-01-30", {"2024-02-29", "2024-03-30"}, NULL},
+        {"2024-03-04T10:00,2024-03-04T11:00,2024-03-04T12:00,2024-03-04T15:00",
+         {"2024-03-04T16:00", "2024-03-04T17:00"},
+         "1 of 3 steps are not 1 hour, by"},
+    };
+    static Run result;
+    run_ok("train $A --target passengers $Q --output model", &result);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char labels[2][32];
+        double values[2];
+        write_dated(rows[i].labels);
+        run_ok("predict model dated.csv --steps 2 --device $D", &result);
+        cr_expect_eq(count_sentences(result.err), rows[i].phrase ? 1 : 0, "after %s: %s", rows[i].labels, result.err);
+        if (rows[i].phrase)
+            cr_expect(strstr(result.err, rows[i].phrase) != NULL, "'%s' is not in: %s", rows[i].phrase, result.err);
+        cr_assert_eq(read_forecast(result.out, "when,forecast\n", labels, values, 2), 2u);
+        for (int k = 0; k < 2; k++)
+            cr_expect_str_eq(labels[k], rows[i].expected[k], "after %s: %s instead of %s", rows[i].labels, labels[k],
+                             rows[i].expected[k]);
+        run_ok("predict model dated.csv --steps 2 --device $D --quiet", &result);
+        cr_expect_eq(count_sentences(result.err), 0, "--quiet, but: %s", result.err);
+    }
+}
+
 Test(cli, a_forecast_with_a_horizon_starts_that_far_ahead)
 {
     static Run result;

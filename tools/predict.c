@@ -14,7 +14,8 @@
 
 typedef struct PredictArgs {
     uint64_t steps;
-    const char *output, *plot, *device;
+    const char *data, *output, *plot, *device;
+    bool quiet;
 } PredictArgs;
 
 static const Option options[] = {
@@ -22,6 +23,7 @@ static const Option options[] = {
     TEXT("output", (PredictArgs, output), "FILE.csv", "write the forecast there [standard output]"),
     TEXT("plot", (PredictArgs, plot), "FILE", "draw the forecast as .svg or .png (gnuplot)"),
     DEVICE((PredictArgs, device)),
+    FLAG("quiet", (PredictArgs, quiet), "no notes"),
 };
 
 /* A cell as RFC 4180 wants it. */
@@ -79,6 +81,8 @@ static int predict(const Stored *stored, const PredictArgs *args)
     uint64_t first = vkl_table_rows(stored->table) - 1 + prep->horizon;
     VklStatus forecast = vkl_prep_forecast(stored->prep, stored->table, stored->model, args->steps, values);
     int status = forecast == VKL_OK ? EXIT_OK : fail_library(stored->session.context, forecast);
+    if (status == EXIT_OK && !args->quiet)
+        timeline_note_step(&timeline, args->data);
     if (status == EXIT_OK && args->plot)
         status = figure_forecast(stored->table, &timeline, prep->target, first, args->steps, values, args->plot);
     if (status == EXIT_OK)
@@ -96,9 +100,10 @@ static int run(const Command *command, int argc, char **argv)
     int status = options_parse(command, argc, argv, &args, &parsed);
     if (status >= 0)
         return status;
+    args.data = parsed.operands[1];
     const OutputName names[] = {
         {"MODEL", parsed.operands[0], true, false},
-        {"DATA.csv", parsed.operands[1], true, false},
+        {"DATA.csv", args.data, true, false},
         {"--output", args.output, false, false},
         {"--plot", args.plot, false, false},
     };
@@ -106,7 +111,7 @@ static int run(const Command *command, int argc, char **argv)
     if (status == EXIT_OK)
         status = output_check(names, sizeof names / sizeof names[0]);
     if (status == EXIT_OK) {
-        status = stored_open(&stored, args.device, parsed.operands[0], parsed.operands[1]);
+        status = stored_open(&stored, args.device, parsed.operands[0], args.data);
         if (status == EXIT_OK)
             status = predict(&stored, &args);
         stored_close(&stored);

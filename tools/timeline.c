@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "message.h"
+
 #define DAY_SECONDS INT64_C(86400)
 
 static int64_t floor_divide(int64_t a, int64_t b)
@@ -109,28 +111,132 @@ static TimeForm parse_date(const char *text, Date *date, char *separator)
     return valid ? form : TIME_NONE;
 }
 
-/* The step from one row to the next: whole months when the last three rows stand on one day of the month, or each on its last
- * day (monthly, quarterly and yearly series); else the last difference. */
-static void find_step(Timeline *timeline)
+static int compare_steps(const void *a, const void *b)
 {
-    Date dates[3];
-    uint64_t count = timeline->rows < 3 ? timeline->rows : 3;
-    bool same_day = true, month_ends = true;
-    for (uint64_t i = 0; i < count; i++) {
-        dates[i] = date_from_seconds(timeline->seconds[timeline->rows - count + i]);
-        month_ends = month_ends && dates[i].day == month_length(month_index(&dates[i]));
-        same_day = same_day && dates[i].day == dates[0].day && dates[i].hour == dates[0].hour &&
-                   dates[i].minute == dates[0].minute && dates[i].second == dates[0].second;
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+/* The most frequent of the numbers, which it sorts; of several, the least: a gap makes a difference larger. */
+static int64_t most_frequent(int64_t *numbers, uint64_t count)
+{
+    int64_t found = numbers[0];
+    uint64_t most = 0;
+    qsort(numbers, (size_t)count, sizeof *numbers, compare_steps);
+    for (uint64_t i = 0, begin = 0; i < count; i++) {
+        if (numbers[i] != numbers[begin])
+            begin = i;
+        if (i - begin + 1 > most) {
+            most = i - begin + 1;
+            found = numbers[i];
+        }
     }
-    timeline->last = dates[count - 1];
-    if (count < 2)
-        return;
-    int64_t months = month_index(&dates[count - 1]) - month_index(&dates[count - 2]);
-    timeline->month_ends = month_ends && !same_day && timeline->form == TIME_DAY;
-    if (months > 0 && (timeline->form == TIME_MONTH || (count == 3 && (same_day || timeline->month_ends))))
-        timeline->step_months = months;
-    else
-        timeline->step_seconds = timeline->seconds[timeline->rows - 1] - timeline->seconds[timeline->rows - 2];
+    return found;
+}
+
+static int64_t row_months(const Timeline *timeline, uint64_t row)
+{
+    Date date = date_from_seconds(timeline->seconds[row]);
+    return month_index(&date);
+}
+
+/* 0 is Monday. */
+static int64_t weekday(int64_t seconds)
+{
+    int64_t days = floor_divide(seconds, DAY_SECONDS) + 3; /* 1970-01-01 was a Thursday */
+    return days - 7 * floor_divide(days, 7);
+}
+
+/* So many days later, Saturdays and Sundays not counted; from a Monday to Friday. */
+static int64_t add_weekdays(int64_t seconds, int64_t count)
+{
+    int64_t from = weekday(seconds), to = from + count;
+    return seconds + (to / 5 * 7 + to % 5 - from) * DAY_SECONDS;
+}
+
+/* Whether all rows stand on one day of the month and one time, or on the last day of months that are too short for it. The anchor
+ * is the last row's date with that day, which its month need not have. */
+static bool find_anchor(Timeline *timeline)
+{
+    Date last = date_from_seconds(timeline->seconds[timeline->rows - 1]);
+    int day = 0;
+    for (uint64_t row = 0; row < timeline->rows; row++) {
+        Date date = date_from_seconds(timeline->seconds[row]);
+        day = date.day > day ? date.day : day;
+    }
+    for (uint64_t row = 0; row < timeline->rows; row++) {
+        Date date = date_from_seconds(timeline->seconds[row]);
+        int length = month_length(month_index(&date));
+        if (date.day != (day < length ? day : length) || date.hour != last.hour || date.minute != last.minute ||
+            date.second != last.second)
+            return false;
+    }
+    timeline->anchor = last;
+    timeline->anchor.day = day;
+    return true;
+}
+
+/* Whether the rows are daily, from Monday to Friday alone, and have left a weekend out. */
+static bool skips_weekends(const Timeline *timeline)
+{
+    const int64_t *seconds = timeline->seconds;
+    if (timeline->step_seconds != DAY_SECONDS || timeline->form < TIME_DAY)
+        return false;
+    bool skipped = false;
+    for (uint64_t row = 0; row < timeline->rows; row++) {
+        if (weekday(seconds[row]) > 4)
+            return false;
+        skipped = skipped || (row > 0 && weekday(seconds[row]) <= weekday(seconds[row - 1]));
+    }
+    return skipped;
+}
+
+/* The step from one row to the next: the most frequent one, in whole months where the rows allow it (monthly, quarterly and yearly
+ * series; two days of one number say too little). `steps`: scratch, [rows - 1]. */
+static void find_step(Timeline *timeline, int64_t *steps)
+{
+    const int64_t *seconds = timeline->seconds;
+    uint64_t count = timeline->rows - 1;
+    bool by_months = find_anchor(timeline) && (timeline->form == TIME_MONTH || count > 1);
+    for (uint64_t i = 0; i < count; i++)
+        steps[i] = by_months ? row_months(timeline, i + 1) - row_months(timeline, i) : seconds[i + 1] - seconds[i];
+    int64_t step = most_frequent(steps, count);
+    if (by_months) {
+        timeline->step_months = step;
+    } else {
+        timeline->step_seconds = step;
+        timeline->weekdays = skips_weekends(timeline);
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        bool even = by_months            ? row_months(timeline, i + 1) - row_months(timeline, i) == step
+                    : timeline->weekdays ? seconds[i + 1] == add_weekdays(seconds[i], 1)
+                                         : seconds[i + 1] - seconds[i] == step;
+        timeline->uneven += !even;
+    }
+}
+
+/* Fills `seconds`; false: a label is of no use, and the timeline says why. */
+static bool read_labels(const VklTable *table, Timeline *timeline, int64_t *seconds)
+{
+    TimeForm form = TIME_NONE;
+    for (uint64_t row = 0; row < timeline->rows; row++) {
+        const char *label = vkl_table_label(table, row);
+        Date date;
+        TimeForm found = label ? parse_date(label, &date, &timeline->separator) : TIME_NONE;
+        timeline->bad_row = row;
+        timeline->bad = found == TIME_NONE ? LABEL_NO_DATE : row > 0 && found != form ? LABEL_OTHER_FORM : LABEL_GOOD;
+        if (timeline->bad != LABEL_GOOD)
+            return false;
+        form = found;
+        seconds[row] = date_seconds(&date);
+        if (row > 0 && seconds[row] <= seconds[row - 1]) {
+            timeline->bad = seconds[row] == seconds[row - 1] ? LABEL_REPEATED : LABEL_BEFORE;
+            return false;
+        }
+    }
+    timeline->form = form;
+    timeline->seconds = seconds;
+    return true;
 }
 
 bool timeline_create(const VklTable *table, Timeline *timeline)
@@ -140,29 +246,17 @@ bool timeline_create(const VklTable *table, Timeline *timeline)
     timeline->rows = rows;
     if (rows < 2 || !vkl_table_label(table, 0))
         return true;
-    int64_t *seconds = rows <= SIZE_MAX / sizeof *seconds ? malloc((size_t)rows * sizeof *seconds) : NULL;
-    if (!seconds)
-        return false;
-    TimeForm form = TIME_NONE;
-    for (uint64_t row = 0; row < rows; row++) {
-        const char *label = vkl_table_label(table, row);
-        Date date;
-        TimeForm found = label ? parse_date(label, &date, &timeline->separator) : TIME_NONE;
-        if (found == TIME_NONE || (row > 0 && found != form)) {
-            free(seconds);
-            return true;
-        }
-        form = found;
-        seconds[row] = date_seconds(&date);
-        if (row > 0 && seconds[row] <= seconds[row - 1]) {
-            free(seconds);
-            return true;
-        }
+    bool fits = rows <= SIZE_MAX / sizeof(int64_t);
+    int64_t *seconds = fits ? malloc((size_t)rows * sizeof *seconds) : NULL;
+    int64_t *steps = fits ? malloc((size_t)rows * sizeof *steps) : NULL;
+    bool ok = seconds && steps;
+    if (ok && read_labels(table, timeline, seconds)) {
+        find_step(timeline, steps);
+        seconds = NULL; /* the timeline's now */
     }
-    timeline->form = form;
-    timeline->seconds = seconds;
-    find_step(timeline);
-    return true;
+    free(seconds);
+    free(steps);
+    return ok;
 }
 
 void timeline_destroy(Timeline *timeline)
@@ -176,12 +270,10 @@ static Date row_date(const Timeline *timeline, uint64_t row)
     if (row < timeline->rows)
         return date_from_seconds(timeline->seconds[row]);
     int64_t steps = (int64_t)(row - (timeline->rows - 1));
-    if (timeline->step_months == 0)
-        return date_from_seconds(timeline->seconds[timeline->rows - 1] + steps * timeline->step_seconds);
-    Date date = date_add_months(&timeline->last, steps * timeline->step_months);
-    if (timeline->month_ends)
-        date.day = month_length(month_index(&date));
-    return date;
+    int64_t last = timeline->seconds[timeline->rows - 1];
+    if (timeline->step_months > 0)
+        return date_add_months(&timeline->anchor, steps * timeline->step_months);
+    return date_from_seconds(timeline->weekdays ? add_weekdays(last, steps) : last + steps * timeline->step_seconds);
 }
 
 double timeline_position(const Timeline *timeline, uint64_t row)
@@ -206,4 +298,40 @@ void timeline_label(const Timeline *timeline, uint64_t row, char label[LABEL_SIZ
         used += snprintf(label + used, LABEL_SIZE - (size_t)used, "%c%02d:%02d", timeline->separator, date.hour, date.minute);
     if (timeline->form >= TIME_SECOND)
         snprintf(label + used, LABEL_SIZE - (size_t)used, ":%02d", date.second);
+}
+
+void timeline_note_labels(const Timeline *timeline, const VklTable *table, const char *path)
+{
+    static const char *const reasons[] = {
+        [LABEL_NO_DATE] = "is not a date, so that the rows have numbers alone",
+        [LABEL_OTHER_FORM] = "has another form than the row above, so that the rows have numbers alone",
+        [LABEL_BEFORE] = "is before the row above; rows must be in time order, oldest first",
+        [LABEL_REPEATED] = "is the date of the row above, too; rows must be in time order, each with a date of its own",
+    };
+    if (timeline->bad == LABEL_GOOD)
+        return;
+    const char *label = vkl_table_label(table, timeline->bad_row);
+    note("%s, row %" PRIu64 ": '%.64s' %s", path, timeline->bad_row + 1, label ? label : "", reasons[timeline->bad]);
+}
+
+void timeline_note_step(const Timeline *timeline, const char *path)
+{
+    static const struct {
+        int64_t seconds;
+        const char *name;
+    } units[] = {{DAY_SECONDS, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+    if (timeline->uneven == 0)
+        return;
+    int64_t step = timeline->step_months;
+    const char *name = "month";
+    if (step == 0) {
+        size_t unit = 0;
+        while (timeline->step_seconds % units[unit].seconds != 0)
+            unit++;
+        step = timeline->step_seconds / units[unit].seconds;
+        name = timeline->weekdays ? "weekday" : units[unit].name;
+    }
+    note("%s: the rows are not equally spaced: %" PRIu64 " of %" PRIu64 " steps are not %" PRId64
+         " %s%s, by which the dates go on",
+         path, timeline->uneven, timeline->rows - 1, step, name, step == 1 ? "" : "s");
 }
