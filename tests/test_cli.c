@@ -819,6 +819,70 @@ Test(cli, the_most_frequent_step_goes_on_and_uneven_rows_are_noted)
     }
 }
 
+Test(cli, labels_that_are_no_dates_in_order_are_noted)
+{
+    static const struct {
+        const char *labels, *phrase; /* NULL: no note */
+    } rows[] = {
+        {"2023-02-06,2023-02-05,2023-02-04,2023-02-03,2023-02-02,2023-02-01",
+         "row 2: '2023-02-05' is before the row above; rows must be in time order"},
+        {"2023-02-01,2023-02-02,2023-02-02,2023-02-03,2023-02-04,2023-02-05", "row 3: '2023-02-02' is the date of the row above"},
+        {"2023-02-01,2023-02-02,02/03/2023,2023-02-04,2023-02-05,2023-02-06", "row 3: '02/03/2023' is not a date"},
+        {"2023-02-01,2023-02-02,2023-02,2023-02-04,2023-02-05,2023-02-06", "row 3: '2023-02' has another form"},
+        {"a,b,c,d,e,f", "row 1: 'a' is not a date"},
+        {"1,2,3,4,5,6", NULL},
+        {"2023-02-01,2023-02-02,2023-02-03,2023-02-04,2023-02-05,2023-02-06", NULL},
+    };
+    static Run result;
+    static const char *const lines[] = {
+        "train dated.csv --target passengers --window 2 --epochs 1 --layers lstm:4,dense:1 --device $D",
+        "predict model dated.csv --device $D"};
+    run_ok("train $A --target passengers $Q --output model", &result);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        write_dated(rows[i].labels);
+        for (size_t k = 0; k < sizeof lines / sizeof lines[0]; k++) {
+            char quiet[256];
+            run_ok(lines[k], &result);
+            cr_expect_eq(count_sentences(result.err), rows[i].phrase ? 1 : 0, "%s: %s", lines[k], result.err);
+            if (rows[i].phrase)
+                cr_expect(strstr(result.err, rows[i].phrase) != NULL, "'%s' is not in: %s", rows[i].phrase, result.err);
+            snprintf(quiet, sizeof quiet, "%s --quiet", lines[k]);
+            run_ok(quiet, &result);
+            cr_expect_eq(count_sentences(result.err), 0, "%s: %s", quiet, result.err);
+        }
+    }
+}
+
+/* Makes every number behind the header of a stored model NaN. */
+static void spoil(const char *name)
+{
+    size_t size;
+    char *data = read_file(name, &size);
+    uint64_t header = 0;
+    for (int i = 7; i >= 0; i--)
+        header = header << 8 | (unsigned char)data[i];
+    cr_assert_lt(8 + header, size);
+    memset(data + 8 + header, 0xFF, size - 8 - (size_t)header);
+    write_bytes(name, data, size);
+    free(data);
+}
+
+Test(cli, predictions_that_are_not_finite_are_told)
+{
+    static Run result;
+    write_text("forecast.csv", "old");
+    run_ok("train $A --target passengers $Q --output model", &result);
+    spoil("model");
+    expect_failure("predict model $A --steps 3 --device $D", 1, "the forecast is not finite: step 1 of 3 is");
+    expect_failure("predict model $A --steps 3 --device $D --output forecast.csv", 1, "step 1 of 3");
+    expect_text("forecast.csv", "old");
+    run("evaluate model $A --device $D", &result);
+    cr_expect_eq(result.status, 1);
+    cr_expect(strstr(result.err, "vklstm: warning: training part: 114 of 114 predictions are not finite\n") != NULL, "%s",
+              result.err);
+    cr_expect(strstr(result.err, "vklstm: warning: test part: 29 of 29 predictions are not finite\n") != NULL, "%s", result.err);
+}
+
 Test(cli, a_forecast_with_a_horizon_starts_that_far_ahead)
 {
     static Run result;

@@ -37,8 +37,9 @@ static int evaluate(const Stored *stored, const EvaluateArgs *args)
                      .seconds = clock_seconds() - begin,
                      .parts = &parts};
     int printed = args->json ? report_json(&report) : report_text(&report);
+    bool warned = parts_warn(&parts);
     parts_clear(&parts);
-    return printed;
+    return printed == EXIT_OK && warned ? EXIT_FAILED : printed;
 }
 
 static int run(const Command *command, int argc, char **argv)

@@ -37,6 +37,14 @@ int fail_library(const VklContext *context, VklStatus status)
     return fail("%s", text[0] ? text : vkl_status_string(status));
 }
 
+void warn(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    print("warning: ", format, arguments);
+    va_end(arguments);
+}
+
 void note(const char *format, ...)
 {
     va_list arguments;

@@ -22,6 +22,7 @@ int fail_usage(const char *format, ...) MESSAGE_FORMAT(1, 2);
 /* The library's own sentence for its latest failure. */
 int fail_library(const VklContext *context, VklStatus status);
 
+void warn(const char *format, ...) MESSAGE_FORMAT(1, 2);
 void note(const char *format, ...) MESSAGE_FORMAT(1, 2);
 
 /* Takes the library's messages; its errors are left to fail_library(), so that they appear once. */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "parts.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "message.h"
 
 void part_clear(Part *part)
 {
@@ -61,4 +64,21 @@ VklStatus parts_predict(VklPrep *prep, const VklTable *table, VklModel *model, u
     if (status != VKL_OK)
         parts_clear(parts);
     return status;
+}
+
+static const char *const names[] = {"training part", "validation part", "test part"}; /* by VklPart */
+
+bool parts_warn(const Parts *parts)
+{
+    bool warned = false;
+    for (int i = 0; i < 3; i++) {
+        const Part *part = &parts->part[i];
+        uint64_t count = part->set ? part->set->windows.count : 0, bad = 0;
+        for (uint64_t k = 0; k < count; k++)
+            bad += !isfinite(part->values[k]);
+        if (bad)
+            warn("%s: %llu of %llu predictions are not finite", names[i], (unsigned long long)bad, (unsigned long long)count);
+        warned = warned || bad;
+    }
+    return warned;
 }

@@ -23,6 +23,8 @@ typedef struct Parts {
 VklStatus part_predict(VklPrep *prep, const VklTable *table, VklModel *model, VklPart which, Part *part);
 /* All three, and the baselines. */
 VklStatus parts_predict(VklPrep *prep, const VklTable *table, VklModel *model, uint64_t season, Parts *parts);
+/* A warning for each part whose predictions are not all finite; whether there was one. */
+bool parts_warn(const Parts *parts);
 void part_clear(Part *part);
 void parts_clear(Parts *parts);
 

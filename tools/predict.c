@@ -2,6 +2,7 @@
  *
  * vklstm predict: what comes after the last row of a CSV file.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,8 +82,14 @@ static int predict(const Stored *stored, const PredictArgs *args)
     uint64_t first = vkl_table_rows(stored->table) - 1 + prep->horizon;
     VklStatus forecast = vkl_prep_forecast(stored->prep, stored->table, stored->model, args->steps, values);
     int status = forecast == VKL_OK ? EXIT_OK : fail_library(stored->session.context, forecast);
-    if (status == EXIT_OK && !args->quiet)
+    for (uint64_t i = 0; i < args->steps && status == EXIT_OK; i++)
+        if (!isfinite(values[i]))
+            status = fail("the forecast is not finite: step %llu of %llu is %g", (unsigned long long)i + 1,
+                          (unsigned long long)args->steps, values[i]);
+    if (status == EXIT_OK && !args->quiet) {
+        timeline_note_labels(&timeline, stored->table, args->data);
         timeline_note_step(&timeline, args->data);
+    }
     if (status == EXIT_OK && args->plot)
         status = figure_forecast(stored->table, &timeline, prep->target, first, args->steps, values, args->plot);
     if (status == EXIT_OK)

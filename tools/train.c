@@ -14,6 +14,7 @@
 #include "output.h"
 #include "plot.h"
 #include "report.h"
+#include "timeline.h"
 #include "training.h"
 
 static const Option options[] = {
@@ -156,15 +157,30 @@ static int finish(Training *training)
         return fail_library(training->session.context, predicted);
     if (interrupt_signal() != 0)
         return 128 + interrupt_signal();
+    parts_warn(&training->parts);
     int drawn = args->plot ? figure_training(training, args->plot) : EXIT_OK;
     if (saved != EXIT_OK || listed != EXIT_OK || drawn != EXIT_OK)
         return EXIT_FAILED;
     return report(training);
 }
 
+static int note_labels(const Training *training)
+{
+    Timeline timeline;
+    if (training->args->quiet)
+        return EXIT_OK;
+    if (!timeline_create(training->table, &timeline))
+        return fail("out of memory");
+    timeline_note_labels(&timeline, training->table, training->args->data);
+    timeline_destroy(&timeline);
+    return EXIT_OK;
+}
+
 static int work(Training *training)
 {
     int status = training_load(training);
+    if (status == EXIT_OK)
+        status = note_labels(training);
     if (status != EXIT_OK)
         return status;
     interrupt_catch();
