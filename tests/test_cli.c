@@ -658,6 +658,32 @@ Test(cli, absent_parts_and_numbers_are_null)
     json_decref(object);
 }
 
+Test(cli, a_part_that_cannot_be_scored_is_noted)
+{
+    static const struct {
+        const char *text, *options, *part, *phrase;
+    } rows[] = {
+        {"v\n1\n2\n3\n4\n5\n6\n7\n8\nNA\nNA\n", "", "test",
+         "test part: no row of it (9 to 10) is scored: all its targets are gaps"},
+        {"v\n1\n2\n3\n4\n5\n6\n7\nNA\n9\nNA\n", "--fill drop", "test",
+         "test part: no row of it (9 to 10) is scored: what each target needs has a gap, and the fill is 'drop'"},
+        {"v\n1\n2\n3\n4\n5\n6\nNA\nNA\n9\n10\n", "--validation-split 0.2", "validation",
+         "validation part: no row of it (7 to 8) is scored: all its targets are gaps"},
+    };
+    static Run result;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char line[256];
+        write_text("gaps.csv", rows[i].text);
+        snprintf(line, sizeof line, "train gaps.csv --target v --window 2 $Q --json --output model %s", rows[i].options);
+        json_t *object = run_json(line);
+        cr_expect(json_is_null(json_object_get(object, rows[i].part)));
+        json_decref(object);
+        run_ok("evaluate model gaps.csv --device $D", &result);
+        cr_expect(strstr(result.err, rows[i].phrase) != NULL, "'%s' is not in: %s", rows[i].phrase, result.err);
+        cr_expect_eq(count_sentences(result.err), 1, "%s", result.err);
+    }
+}
+
 Test(cli, the_same_seed_gives_the_same_numbers)
 {
     const char *line = "train $A --target passengers --window 4 --validation-split 0.2 $Q --json --seed 7";

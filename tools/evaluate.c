@@ -29,6 +29,7 @@ static int evaluate(const Stored *stored, const EvaluateArgs *args)
     VklStatus status = parts_predict(stored->prep, stored->table, stored->model, args->season, &parts);
     if (status != VKL_OK)
         return fail_library(stored->session.context, status);
+    parts_note_unscored(&parts, stored->prep, stored->table);
     vkl_device_info(stored->session.device, &info);
     Report report = {.device = info.name,
                      .target = prep->target,

@@ -82,3 +82,22 @@ bool parts_warn(const Parts *parts)
     }
     return warned;
 }
+
+void parts_note_unscored(const Parts *parts, const VklPrep *prep, const VklTable *table)
+{
+    const VklPrepDesc *desc = vkl_prep_get_desc(prep);
+    const double *target = vkl_table_column(table, (uint32_t)vkl_table_find(table, desc->target));
+    for (int i = VKL_PART_VALIDATION; i <= VKL_PART_TEST; i++) {
+        uint64_t begin, end, gaps = 0;
+        vkl_prep_part(prep, vkl_table_rows(table), (VklPart)i, &begin, &end);
+        if (begin >= end || parts->part[i].set)
+            continue;
+        for (uint64_t row = begin; row < end; row++)
+            gaps += isnan(target[row]);
+        const char *reason = gaps == end - begin           ? "all its targets are gaps"
+                             : desc->fill == VKL_FILL_DROP ? "what each target needs has a gap, and the fill is 'drop'"
+                                                           : "no target has enough rows before it";
+        note("%s: no row of it (%llu to %llu) is scored: %s", names[i], (unsigned long long)begin + 1, (unsigned long long)end,
+             reason);
+    }
+}

@@ -25,6 +25,8 @@ VklStatus part_predict(VklPrep *prep, const VklTable *table, VklModel *model, Vk
 VklStatus parts_predict(VklPrep *prep, const VklTable *table, VklModel *model, uint64_t season, Parts *parts);
 /* A warning for each part whose predictions are not all finite; whether there was one. */
 bool parts_warn(const Parts *parts);
+/* A note for the validation and the test part if it has rows, but no target that can be scored. */
+void parts_note_unscored(const Parts *parts, const VklPrep *prep, const VklTable *table);
 void part_clear(Part *part);
 void parts_clear(Parts *parts);
 

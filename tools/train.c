@@ -158,6 +158,8 @@ static int finish(Training *training)
     if (interrupt_signal() != 0)
         return 128 + interrupt_signal();
     parts_warn(&training->parts);
+    if (!args->quiet)
+        parts_note_unscored(&training->parts, training->prep, training->table);
     int drawn = args->plot ? figure_training(training, args->plot) : EXIT_OK;
     if (saved != EXIT_OK || listed != EXIT_OK || drawn != EXIT_OK)
         return EXIT_FAILED;
