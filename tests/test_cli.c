@@ -957,6 +957,12 @@ Test(cli, refit_trains_on_both_parts_for_the_best_number_of_epochs)
                  "--learning-rate 0.05 --json --output model");
     json_t *evaluated = run_json("evaluate model $A --device $D --json");
     cr_expect_eq(number(trained, "refit_epochs"), number(trained, "best_epoch"));
+    char line[256]; /* the refit is this training */
+    snprintf(line, sizeof line, "train $A --target passengers --window 3 $Q --epochs %.0f --learning-rate 0.05 --json",
+             number(trained, "refit_epochs"));
+    json_t *anew = run_json(line);
+    cr_expect_eq(number(trained, "loss"), number(anew, "loss"));
+    json_decref(anew);
     expect_scores(trained, "train", 112); /* 89 and 23 */
     expect_scores(trained, "validation", 23);
     expect_scores(trained, "test", 29);

@@ -88,16 +88,17 @@ int report_text(const Report *report)
     if (report->horizon > 1)
         snprintf(ahead, sizeof ahead, ", %llu steps ahead", (unsigned long long)report->horizon);
     if (fit)
-        printf("%s: %llu parameters trained in %s on %s, %llu epoch%s, loss %.4g\n", report->target,
-               (unsigned long long)report->parameters, time, report->device, (unsigned long long)fit->epochs,
-               fit->epochs == 1 ? "" : "s", fit->loss);
+        printf("%s: %llu parameters trained in %s on %s, %llu epoch%s", report->target, (unsigned long long)report->parameters,
+               time, report->device, (unsigned long long)fit->epochs, fit->epochs == 1 ? "" : "s");
     else
-        printf("%s: %llu parameters evaluated in %s on %s\n", report->target, (unsigned long long)report->parameters, time,
+        printf("%s: %llu parameters evaluated in %s on %s", report->target, (unsigned long long)report->parameters, time,
                report->device);
     if (report->refit_epochs)
-        printf("trained anew on training and validation part for %llu epoch%s\n", (unsigned long long)report->refit_epochs,
+        printf("\ntrained anew on training and validation part for %llu epoch%s", (unsigned long long)report->refit_epochs,
                report->refit_epochs == 1 ? "" : "s");
-    printf("\n%-24s %9s %11s %11s %10s\n", "errors", "targets", "RMSE", "MAE", "MAPE");
+    if (fit)
+        printf(", loss %.4g", fit->loss);
+    printf("\n\n%-24s %9s %11s %11s %10s\n", "errors", "targets", "RMSE", "MAE", "MAPE");
     print_part("training", &parts->part[VKL_PART_TRAIN]);
     print_part(report->refit_epochs ? "validation, before that" : "validation", &parts->part[VKL_PART_VALIDATION]);
     print_part("test", &parts->part[VKL_PART_TEST]);

@@ -211,6 +211,7 @@ int training_refit(Training *training)
     training->model = model;
     training->prep = prep;
     training->refit_epochs = result.epochs;
+    training->result.loss = result.loss;
     return EXIT_OK;
 }
 

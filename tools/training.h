@@ -43,7 +43,7 @@ typedef struct Training {
     VklLayerDesc layers[LAYERS_MAX];
     uint32_t layer_count;
     VklFitDesc fit;
-    VklFitResult result;   /* of the first fit */
+    VklFitResult result;   /* of the first fit; with a refit, its loss is the refit's, whose model is kept */
     uint64_t refit_epochs; /* 0: no refit */
     double seconds;        /* of all fits */
     Part validation;       /* with a refit: what the model before it made of the validation part */
