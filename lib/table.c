@@ -450,6 +450,21 @@ static void add_cell(Reader *reader, const char *text, size_t length)
     }
 }
 
+/* A header of one cell that holds what other programs write between cells: a table of one column is not what was meant. */
+static VklStatus check_separator(const Reader *reader, const char *place)
+{
+    const VklTable *table = reader->table;
+    const char *name = table->column[0].name;
+    char kept[64];
+    bool semicolon = strchr(name, ';') != NULL;
+    if (table->columns > 1 || (!semicolon && !strchr(name, '\t')))
+        return VKL_OK;
+    keep_text(kept, sizeof(kept), name, strlen(name));
+    return vkl_fail(reader->context, NULL, VKL_ERROR_FORMAT,
+                    "%s: the header is one column, '%s', with %s in it; cells must be separated by commas", place, kept,
+                    semicolon ? "';'" : "a tab");
+}
+
 static void end_row(Reader *reader)
 {
     VklTable *table = reader->table;
@@ -457,6 +472,8 @@ static void end_row(Reader *reader)
         char place[VKL_PLACE_SIZE];
         snprintf(place, sizeof(place), "%s:%llu", table->path, (unsigned long long)reader->row_line);
         reader->status = check_names(reader->context, table, VKL_ERROR_FORMAT, place);
+        if (reader->status == VKL_OK)
+            reader->status = check_separator(reader, place);
         reader->in_header = false;
     } else if (reader->cells != table->columns) {
         reader->status = vkl_fail(reader->context, NULL, VKL_ERROR_FORMAT, "%s:%llu: the row has %llu %s, the header has %lu",

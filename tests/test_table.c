@@ -63,6 +63,7 @@ Test(table, reads_what_csv_may_be)
         {"quoted cells", "\"a\",\"b\"\n\"1\",\"2\"\n", 1, 2, {1, 2}},
         {"spaces around", " a , b \n 1 ,\t2 \n\" 3 \",4\n", 2, 2, {1, 2, 3, 4}},
         {"blank lines before and after", "\n\na,b\n1,2\n\n  \n\r\n", 1, 2, {1, 2}},
+        {"a semicolon in a name", "a,b;c\n1,2\n", 1, 2, {1, 2}},
         {"gaps", "a,b\n,NA\nna,NaN\nnull,NULL\n", 3, 2, {N, N, N, N, N, N}},
         {"quoted gaps", "a,b\n\"\",\"nan\"\n", 1, 2, {N, N}},
         {"a blank line is a gap of the only column", "a\n1\n\n3\n\n", 3, 1, {1, N, 3}},
@@ -110,6 +111,8 @@ Test(table, refuses_with_the_line)
         {"\xFF\xFE"
          "a\n1\n",
          "@:1: the name of column 1 is not UTF-8"},
+        {"date;v\n2000-01;1,5\n", "@:1: the header is one column, 'date;v', with ';' in it; cells must be separated by commas"},
+        {"date\tv\n2000-01\t1\n", "@:1: the header is one column, 'date v', with a tab in it; cells must be separated by commas"},
         {"a,b\n1,2\n3,4\"5\n",
          "@:3: bad quoting in the row: a quoted cell begins and ends with a \" beside the commas, and doubles "
          "those inside it"},
