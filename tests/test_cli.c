@@ -344,7 +344,7 @@ Test(cli, wrong_usage_exits_with_2_and_names_option_and_value)
         {"predict model $A --steps 0", "--steps: 0 is out of range"},
         {"predict here.csv $A --output here.csv", "--output: here.csv is the file of MODEL, too"},
         {"predict model $A --plot figure", "--plot: figure ends neither"},
-        {"bench extra", "extra: unexpected argument"},
+        {"bench extra", "extra: unexpected argument (usage: vklstm bench)"},
         {"bench --cell cnn", "--cell: 'cnn' is none of lstm"},
         {"bench --pass backward", "--pass: 'backward' is none of forward and train"},
         {"bench --seq 0", "--seq: 0 is out of range"},
@@ -561,6 +561,13 @@ Test(cli, a_bad_model_file_is_refused)
     cr_expect_not(exists("forecast.csv"));
 }
 
+Test(cli, a_model_is_no_case_file)
+{
+    static Run result;
+    run_ok("train $A --target passengers $Q --output model", &result);
+    expect_failure("verify model --device $D", 2, "model: it is a trained model, not a case file");
+}
+
 Test(cli, a_table_that_does_not_fit_the_model_is_refused)
 {
     static Run result;
@@ -574,7 +581,8 @@ Test(cli, a_table_that_does_not_fit_the_model_is_refused)
     expect_failure("evaluate model none.csv --device $D", 1, "none.csv");
     expect_failure("predict model short.csv --device $D --output forecast.csv", 1, "3");
     run_ok("train pair.csv --target v --features v,c $Q --output pair", &result);
-    expect_failure("predict pair pair.csv --steps 2 --device $D --output forecast.csv", 1, "2");
+    expect_failure("predict pair pair.csv --steps 2 --device $D --output forecast.csv", 1,
+                   "vklstm: --steps: 2 needs a network whose only feature is its target; later values of 'c' are not known");
     expect_text("forecast.csv", "old");
     run_ok("predict pair pair.csv --device $D --output forecast.csv", &result);
 }
@@ -587,7 +595,10 @@ Test(cli, memory_that_is_refused_is_told)
     /* 16 TB: more than a host gives, more than a device's limits */
     expect_failure("bench --hidden 1000000 --device $D", 1, "bytes");
     expect_failure("bench --seq 4294967295 --batch 4294967295 --hidden 4294967295 --device $D", 1, "bench: an array of");
-    expect_failure("train $A --target passengers $Q --layers lstm:1000000,dense:1 --output model", 1, "4000013000004 parameters");
+    expect_failure("train $A --target passengers $Q --layers lstm:1000000,dense:1 --output model", 1,
+                   "vklstm: --layers: lstm:1000000,dense:1 is too large: ");
+    expect_failure("train $A --target passengers $Q --layers lstm:4000000000,dense:1 --output model", 1,
+                   "vklstm: --layers: lstm:4000000000,dense:1 is too large: ");
     expect_text("model", "old model");
 }
 

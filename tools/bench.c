@@ -199,8 +199,9 @@ const Command bench_command = {
     .name = "bench",
     .brief = "time a forward pass or a training step",
     .operands = "",
-    .summary = "Times the forward pass or the training step of an LSTM. A repetition is as many\niterations as take about 20 ms, "
-               "recorded, submitted and waited for together.",
+    .summary =
+        "Times the forward pass or the training step of a recurrent network. A repetition is as\nmany iterations as take about "
+        "20 ms, recorded, submitted and waited for together.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

@@ -453,7 +453,11 @@ int casefile_read(const char *path, CaseFile *file)
         status = read_header(file);
     if (status != EXIT_OK)
         return status;
-    const char *config = json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), "config"));
+    const json_t *metadata = json_object_get(file->header, "__metadata__");
+    const char *config = json_string_value(json_object_get(metadata, "config"));
+    const char *format = json_string_value(json_object_get(metadata, "format"));
+    if (format && strcmp(format, "vklstm") == 0)
+        return fail_usage("%s: it is a trained model, not a case file", path);
     return config ? read_config(file, config) : fail_usage("%s: its metadata has no config", path);
 }
 

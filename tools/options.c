@@ -154,8 +154,8 @@ static int parse_operands(const Command *command, poptContext popt, Options *opt
     while (arguments && arguments[count])
         count++;
     if (count > command->operand_count && !command->more_operands)
-        return fail_usage("%s: unexpected argument (usage: vklstm %s %s)", arguments[command->operand_count], command->name,
-                          command->operands);
+        return fail_usage("%s: unexpected argument (usage: vklstm %s%s%s)", arguments[command->operand_count], command->name,
+                          command->operands[0] ? " " : "", command->operands);
     options->operands = calloc(count + 1, sizeof *options->operands);
     if (!options->operands)
         return fail("out of memory");

@@ -70,6 +70,17 @@ static int write_forecast(const PredictArgs *args, const VklTable *table, const 
     return output_commit(&output);
 }
 
+/* Each step after the first needs values of all features, and only those of the target are forecast. */
+static int check_steps(const Stored *stored, const PredictArgs *args)
+{
+    const VklPrepDesc *prep = vkl_prep_get_desc(stored->prep);
+    for (uint32_t i = 0; i < prep->feature_count && args->steps > 1; i++)
+        if (strcmp(prep->features[i], prep->target) != 0)
+            return fail("--steps: %llu needs a network whose only feature is its target; later values of '%.64s' are not known",
+                        (unsigned long long)args->steps, prep->features[i]);
+    return EXIT_OK;
+}
+
 static int predict(const Stored *stored, const PredictArgs *args)
 {
     const VklPrepDesc *prep = vkl_prep_get_desc(stored->prep);
@@ -119,6 +130,8 @@ static int run(const Command *command, int argc, char **argv)
         status = output_check(names, sizeof names / sizeof names[0]);
     if (status == EXIT_OK) {
         status = stored_open(&stored, args.device, parsed.operands[0], args.data);
+        if (status == EXIT_OK)
+            status = check_steps(&stored, &args);
         if (status == EXIT_OK)
             status = predict(&stored, &args);
         stored_close(&stored);

@@ -81,7 +81,12 @@ static int make_model(Training *training, VklPrep *prep, VklModel **model)
 {
     VklStatus status = vkl_model_create(training->session.device, vkl_prep_features(prep), training->layers,
                                         training->layer_count, training->args->seed, model);
-    return status == VKL_OK ? EXIT_OK : fail_library(training->session.context, status);
+    if (status != VKL_ERROR_LIMIT && status != VKL_ERROR_HOST_MEMORY && status != VKL_ERROR_DEVICE_MEMORY)
+        return status == VKL_OK ? EXIT_OK : fail_library(training->session.context, status);
+    const char *sentence = vkl_context_error(training->session.context), *colon = strstr(sentence, ": ");
+    if (strncmp(sentence, "vkl_", 4) == 0 && colon) /* the user knows the option, not the call */
+        sentence = colon + 2;
+    return fail("--layers: %s is too large: %s", training->args->layers, sentence[0] ? sentence : vkl_status_string(status));
 }
 
 int training_load(Training *training)
