@@ -94,8 +94,7 @@ static void point_backward(const Layers *layers, const Memory *memory, const Vkl
         args.dc_out = within(&one, dc_out);
     } else if (desc->cell == VKL_CELL_GRU) {
         VklArray h = h_at(layers, memory, before, d * form->P);
-        VklArray hop =
-            form->gru_before ? h_at(layers, memory, before, operand_column(layers, d, form->masks > 1 ? 2 : 0)) : VKL_NO_ARRAY;
+        VklArray hop = candidate_operand(layers, memory, d, before);
         cover_add(&one, h, rows_reach(layers, form->h_ld, H));
         cover_add(&one, hop, rows_reach(layers, form->h_ld, H));
         args.c_t = within(&one, h);
@@ -177,8 +176,7 @@ static void point_step_back(const Layers *layers, const Memory *memory, const Vk
                                            .ldc = H});
     point_backward(layers, memory, place, d, t, (View){VKL_NO_ARRAY, 0}, true, VKL_POINT_SECOND);
     if (form->masks)
-        vkl_rnn_mask_rows(layers, layer, d, form->masks > 1 ? 2 : 0, side_at(layers, side->carry), H,
-                          side_at(layers, side->spare), H, true);
+        vkl_rnn_mask_rows(layers, layer, d, CANDIDATE, side_at(layers, side->carry), H, side_at(layers, side->spare), H, true);
     else
         move(layers, side_at(layers, side->carry), H, side_at(layers, side->spare), H, N, H, true);
 }

@@ -143,8 +143,7 @@ static void point_forward(const Layers *layers, const Memory *memory, const VklR
         args.h_next = 0;
         args.h_ld = (uint32_t)H;
     } else {
-        VklArray hop =
-            form->gru_before ? h_at(layers, memory, before, operand_column(layers, d, form->masks > 1 ? 2 : 0)) : VKL_NO_ARRAY;
+        VklArray hop = candidate_operand(layers, memory, d, before);
         cover_add(&two, h_prev, rows_reach(layers, form->h_ld, H));
         cover_add(&two, h_next, rows_reach(layers, form->h_ld, H));
         cover_add(&two, hop, rows_reach(layers, form->h_ld, H));

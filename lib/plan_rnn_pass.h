@@ -168,6 +168,15 @@ static inline uint64_t operand_column(const Layers *layers, uint64_t d, uint64_t
     return form->masked_at + (d * form->masks + (form->masks > 1 ? g : 0)) * form->P;
 }
 
+/* GRU's gates r z n, as masks count them: where all gates share a mask, any of them is that one. */
+#define CANDIDATE 2
+
+/* GRU before: what r multiplies in a slot, the operand of the candidate's product. */
+static inline VklArray candidate_operand(const Layers *layers, const Memory *memory, uint64_t d, uint64_t slot)
+{
+    return layers->form.gru_before ? h_at(layers, memory, slot, operand_column(layers, d, CANDIDATE)) : VKL_NO_ARRAY;
+}
+
 static inline uint32_t packed_kinds(const VklActivationDesc activations[3])
 {
     return (uint32_t)activations[0].kind | (uint32_t)activations[1].kind << 8 | (uint32_t)activations[2].kind << 16;
