@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The kernel list: what plans are made of, and what both backends have. A kernel is a name, an argument struct and up to four
+ * The kernel list: what plans are made of, and what both backends have. A kernel is a name, an argument struct and up to VKL_BINDINGS
  * buffers; its contract stands in shaders/interface.h. Adding one: a row here, a shader, a C twin in lib/cpu, a row in the kernel tests.
  */
 #ifndef VKL_KERNELS_H
@@ -42,8 +42,10 @@ typedef enum VklKernel {
         VKL_KERNEL_COUNT
 } VklKernel;
 
+#define VKL_BINDINGS 6 /* most of a kernel; those with more than four are used where the device allows so many */
+
 typedef union VklArgs {
-    uint32_t offset[4];
+    uint32_t offset[VKL_BINDINGS];
 #define X(name, shader, type, bindings, writable) struct type name;
     VKL_KERNEL_LIST(X)
 #undef X

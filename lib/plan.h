@@ -17,17 +17,9 @@
 #include <stdint.h>
 
 #include "kernels.h"
+#include "tune.h"
 #include "vklstm/layers.h"
 #include "vklstm/optimizer.h"
-
-/* What plans are built for: a device's limits, and choices made from its type. */
-typedef struct VklCaps {
-    uint64_t storage_range;     /* bytes */
-    uint32_t storage_alignment; /* bytes, a power of two, at least 4 */
-    uint32_t workgroups[3];
-    bool gemm_direct;   /* GEMM_DIRECT in place of GEMM: the device is a CPU behind Vulkan */
-    uint32_t workgroup; /* invocations of a linear workgroup */
-} VklCaps;
 
 /* Slots are named after their role, so that a message can name them. */
 #define VKL_SLOT_LIST(X)      \
@@ -83,7 +75,7 @@ typedef struct VklOp {
     bool barrier; /* before this op: earlier writes become visible, earlier reads are done */
     uint32_t spec[VKL_SPEC_COUNT];
     uint32_t groups[3];
-    VklBind bind[4];
+    VklBind bind[VKL_BINDINGS];
     VklArgs args;
     uint64_t work;      /* CPU backend: independent items, rows or elements, that may be run in parts */
     uint64_t work_cost; /* about how many multiply-adds an item costs, for choosing the size of the parts */
@@ -139,7 +131,7 @@ typedef struct VklOperand {
 } VklOperand;
 
 /* A call of any kernel with arguments as they are (offsets are filled in), for `invocations` in a row. What a binding cannot reach is refused. */
-void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand operands[4],
+void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand *operands,
                    const VklArgs *args, uint64_t work, uint64_t work_cost);
 
 /* ---- Emitters: one for each kernel; they split what is too large for the device and refuse what cannot be split ---- */

@@ -24,6 +24,22 @@ static inline uint64_t aligned(uint64_t floats)
     return (floats + 63) & ~UINT64_C(63);
 }
 
+static inline uint64_t blocks(uint64_t count, uint64_t size)
+{
+    return (count + size - 1) / size;
+}
+
+/* How many rows of `columns` numbers, `stride` apart, a window holds; at least 1 (a single row too long is refused by the bind). */
+static inline uint64_t rows_in(uint64_t window, uint64_t stride, uint64_t columns)
+{
+    return window > columns && stride ? (window - columns) / stride + 1 : 1;
+}
+
+static inline uint64_t span(uint64_t rows, uint64_t stride, uint64_t columns)
+{
+    return (rows - 1) * stride + columns;
+}
+
 /* The part of a slot that covers several arrays of it, for a binding that reaches them all; where each lies in it. */
 typedef struct Cover {
     VklArray begin;

@@ -30,10 +30,15 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
 {
     const VklDeviceLimits *limits = &info->limits;
     *caps = (VklCaps){
+        .arch = info->type == VKL_DEVICE_CPU        ? VKL_ARCH_HOST
+                : info->type == VKL_DEVICE_SOFTWARE ? VKL_ARCH_SOFTWARE
+                                                    : VKL_ARCH_GPU,
         .storage_range = limits->storage_range,
         .storage_alignment = limits->storage_alignment < 16 ? 16 : limits->storage_alignment,
+        .storage_buffers = limits->storage_buffers,
+        .workgroup_invocations = limits->workgroup_invocations,
+        .shared_memory = limits->shared_memory,
         .workgroups = {limits->workgroups[0], limits->workgroups[1], limits->workgroups[2]},
-        .gemm_direct = info->type == VKL_DEVICE_SOFTWARE,
         .workgroup = 64,
     };
     /* shaders index elements with 32 bits, and element offsets are added to indices */

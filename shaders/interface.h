@@ -3,7 +3,7 @@
  * What C and GLSL share: argument structs of the kernels (push constants, at most 128 bytes), specialization constant ids, and the
  * layout of the step state. Included by lib/kernels.h and by every shader.
  *
- * Every argument struct begins with four element offsets, one for each binding: element = 4 bytes, added to the index. They hold
+ * Every argument struct begins with element offsets, one for each binding and at least four: element = 4 bytes, added to the index. They hold
  * what rounding a binding's base down to the device's alignment leaves over, and the recorder may add to them.
  * Only uint32_t and float members, so that both languages lay them out alike.
  */
@@ -14,10 +14,13 @@
 #define uint32_t uint
 #endif
 
-/* Specialization constants. Id 0 is always the workgroup's size on x; 1 selects a form of the kernel. */
+/* Specialization constants. Id 0 is always the workgroup's size on x; 1 selects a form of the kernel; 2 is the size of subgroups that is
+ * asked of devices that let it be chosen, 0: any; from 3 on each kernel has its own, which its contract names. */
 #define VKL_SPEC_WORKGROUP 0
 #define VKL_SPEC_FORM 1
-#define VKL_SPEC_COUNT 2
+#define VKL_SPEC_SUBGROUP 2
+#define VKL_SPEC_OWN 3
+#define VKL_SPEC_COUNT 12
 
 /* GEMM: C[m][n] (+)= op(A) op(B) + bias, then the activation. Row-major with leading dimensions.
  * Bindings: A (read), B (read), C (write, or read and write with accumulate), bias (read).

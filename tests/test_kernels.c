@@ -300,7 +300,7 @@ static void gemm_check(Rig *rig, const GemmCase *t, const char *what)
 {
     for (int way = 0; way < 4; way++) {
         VklGemm gemm;
-        rig->caps.gemm_direct = way & 1;
+        rig->caps.arch = way & 1 ? VKL_ARCH_SOFTWARE : VKL_ARCH_GPU;
         rig->aligned = way & 2;
         gemm_slots(rig, t, &gemm);
         if (t->nan)

@@ -22,7 +22,7 @@ typedef struct CpuDevice {
 /* Where the bindings of each op lie. */
 typedef struct CpuExec {
     uint64_t barriers;
-    void *pointers[][4];
+    void *pointers[][VKL_BINDINGS];
 } CpuExec;
 
 static uint64_t memory_size(void)
@@ -213,7 +213,7 @@ static VklStatus exec_create(VklExec *exec, VklError *error)
     for (size_t i = 0; i < count; i++) {
         const VklOp *op = &exec->plan.ops[i];
         impl->barriers += op->barrier;
-        for (int b = 0; b < 4; b++)
+        for (int b = 0; b < VKL_BINDINGS; b++)
             impl->pointers[i][b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
     }
     exec->impl = impl;
@@ -239,7 +239,7 @@ static void run_part(void *data, uint32_t index)
     vkl_cpu_kernels[parts->op->kernel](parts->op, parts->pointers, begin, begin + (left < parts->size ? left : parts->size));
 }
 
-static void run_op(VklDevice *device, const VklOp *op, void *const pointers[4])
+static void run_op(VklDevice *device, const VklOp *op, void *const pointers[VKL_BINDINGS])
 {
     const CpuDevice *cpu = device->impl;
     uint64_t items = PART_COST / (op->work_cost ? op->work_cost : 1) + 1; /* that make a part worth a thread */

@@ -32,7 +32,7 @@ static void row_product(const VklOp *op, const float *a, const float *second, co
 }
 
 /* A choice that devices make by what they are; here it is all the same. */
-void vkl_cpu_gemm_direct(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+void vkl_cpu_gemm_direct(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     vkl_cpu_gemm(op, ptr, begin, end);
 }
@@ -45,7 +45,7 @@ static size_t columns_at_once(const struct VklGemmArgs *args)
 }
 
 /* Items are rows of C. Columns are the outer loop, so that their part of B is read once for all rows. */
-void vkl_cpu_gemm(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end)
+void vkl_cpu_gemm(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklGemmArgs *args = &op->args.GEMM;
     const float *a = (const float *)ptr[0] + args->off0;

@@ -10,10 +10,10 @@
 
 /* Does items `begin` to `end` of op->work. ptr[i] is where binding i begins. Items may be done in any order, in parts of any
  * size, by several threads at once: the order of every sum is that of the item alone. */
-typedef void (*VklCpuKernel)(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end);
+typedef void (*VklCpuKernel)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end);
 
 #define X(name, shader, args, bindings, writable) \
-    void vkl_cpu_##shader(const VklOp *op, void *const ptr[4], uint64_t begin, uint64_t end);
+    void vkl_cpu_##shader(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end);
 VKL_KERNEL_LIST(X)
 #undef X
 

@@ -14,7 +14,7 @@ typedef struct Window {
 /* What a descriptor set is made of; a key as it stands, so padding and unused windows are zero. */
 typedef struct Key {
     uint32_t bindings;
-    Window windows[VKL_VK_BINDINGS];
+    Window windows[VKL_BINDINGS];
 } Key;
 
 typedef struct Keys {
@@ -173,7 +173,7 @@ static VklStatus set_barriers(const VklExec *exec, VklVkExec *vk, const Keys *ke
     VklStatus status = VKL_OK;
     for (size_t i = 0; !status && i < vk->count; i++) {
         const VklOp *op = &exec->plan.ops[i];
-        Touched mine[VKL_VK_BINDINGS];
+        Touched mine[VKL_BINDINGS];
         bool barrier = op->barrier;
         for (uint32_t binding = 0; binding < op->bindings; binding++) {
             mine[binding] = (Touched){
@@ -227,7 +227,7 @@ static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklEr
     uint32_t count = (uint32_t)keys->count, descriptors = 0;
     VkDescriptorSetLayout *layouts = calloc(count, sizeof(*layouts));
     VkDescriptorSet *sets = calloc(count, sizeof(*sets));
-    VkDescriptorBufferInfo *infos = calloc(count, VKL_VK_BINDINGS * sizeof(*infos));
+    VkDescriptorBufferInfo *infos = calloc(count, VKL_BINDINGS * sizeof(*infos));
     VkWriteDescriptorSet *writes = calloc(count, sizeof(*writes));
     VklStatus status = VKL_OK;
     if (!layouts || !sets || !infos || !writes) {
@@ -263,7 +263,7 @@ static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklEr
     }
     for (uint32_t i = 0; i < count; i++) {
         const Key *key = &keys->keys[i];
-        VkDescriptorBufferInfo *windows = &infos[(size_t)i * VKL_VK_BINDINGS];
+        VkDescriptorBufferInfo *windows = &infos[(size_t)i * VKL_BINDINGS];
         for (uint32_t binding = 0; binding < key->bindings; binding++)
             windows[binding] = (VkDescriptorBufferInfo){
                 .buffer = key->windows[binding].buffer,
@@ -298,9 +298,9 @@ VklStatus vkl_vk_exec_create(VklExec *exec, VklError *error)
     VklVkExec *vk = calloc(1, sizeof(*vk));
     Keys keys = {0};
     VklStatus status = VKL_OK;
-    if (count > UINT32_MAX / VKL_VK_BINDINGS) {
+    if (count > UINT32_MAX / VKL_BINDINGS) {
         status = vkl_fail(context, error, VKL_ERROR_LIMIT, "%zu kernel calls; at most %u can be prepared", count,
-                          UINT32_MAX / VKL_VK_BINDINGS);
+                          UINT32_MAX / VKL_BINDINGS);
         goto fail;
     }
     if (vk)

@@ -8,7 +8,7 @@
 static VkResult create_layouts(VklVkDevice *vk, uint32_t bindings, const char **call)
 {
     VklVkPipelines *pipelines = &vk->pipelines;
-    VkDescriptorSetLayoutBinding binding[VKL_VK_BINDINGS];
+    VkDescriptorSetLayoutBinding binding[VKL_BINDINGS];
     for (uint32_t i = 0; i < bindings; i++)
         binding[i] = (VkDescriptorSetLayoutBinding){
             .binding = i,
@@ -43,7 +43,8 @@ VklStatus vkl_vk_pipelines_init(VklDevice *device)
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     const char *call = "vkCreatePipelineCache";
     VkResult result = vk->functions.vkCreatePipelineCache(vk->handle, &info, NULL, &vk->pipelines.cache);
-    for (uint32_t bindings = 1; !result && bindings <= VKL_VK_BINDINGS; bindings++)
+    for (uint32_t bindings = 1; !result && bindings <= VKL_BINDINGS && bindings <= device->info.limits.storage_buffers;
+         bindings++)
         result = create_layouts(vk, bindings, &call);
     if (!result)
         return VKL_OK;
@@ -57,7 +58,7 @@ void vkl_vk_pipelines_finish(VklDevice *device)
     VklVkPipelines *pipelines = &vk->pipelines;
     for (size_t i = 0; i < pipelines->count; i++)
         vk->functions.vkDestroyPipeline(vk->handle, pipelines->table[i].handle, NULL);
-    for (uint32_t bindings = 1; bindings <= VKL_VK_BINDINGS; bindings++) {
+    for (uint32_t bindings = 1; bindings <= VKL_BINDINGS; bindings++) {
         vk->functions.vkDestroyPipelineLayout(vk->handle, pipelines->layouts[bindings], NULL);
         vk->functions.vkDestroyDescriptorSetLayout(vk->handle, pipelines->set_layouts[bindings], NULL);
         pipelines->layouts[bindings] = VK_NULL_HANDLE;

@@ -90,8 +90,6 @@ VklStatus vkl_vk_buffer_invalidate(VklBuffer *buffer, uint64_t offset, uint64_t 
 
 /* ---- Pipelines ---- */
 
-#define VKL_VK_BINDINGS 4
-
 typedef struct VklVkPipeline {
     uint16_t kernel;
     uint32_t spec[VKL_SPEC_COUNT];
@@ -101,8 +99,8 @@ typedef struct VklVkPipeline {
 typedef struct VklVkPipelines {
     pthread_mutex_t mutex;
     VkPipelineCache cache;
-    VkDescriptorSetLayout set_layouts[VKL_VK_BINDINGS + 1]; /* by number of bindings; [0] is unused */
-    VkPipelineLayout layouts[VKL_VK_BINDINGS + 1];
+    VkDescriptorSetLayout set_layouts[VKL_BINDINGS + 1]; /* by number of bindings; [0] is unused */
+    VkPipelineLayout layouts[VKL_BINDINGS + 1];
     VklVkPipeline *table;
     size_t count, capacity;
 } VklVkPipelines;
