@@ -95,13 +95,23 @@ struct VklBuffer {
 };
 
 /* ---- Stream, fence, exec ---- */
+typedef struct VklProfile VklProfile;
+
 struct VklStream {
     VklDevice *device;
     bool wrapped;
     VklError error;
     VklStreamStats stats;
+    VklProfile *profile; /* NULL until it is asked for (profile.c) */
+    bool profiling;      /* what is recorded is timed */
     void *impl;
 };
+
+/* Adds the time of one call to the stream's profile. An op that finds no memory is left out. */
+void vkl_profile_add(VklProfile *profile, const VklOp *op, double nanoseconds);
+void vkl_profile_destroy(VklProfile *profile);
+/* Monotonic, from some moment on. */
+double vkl_nanoseconds(void);
 
 struct VklFence {
     VklDevice *device; /* outlives the stream: for destroying */

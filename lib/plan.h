@@ -77,8 +77,9 @@ typedef struct VklOp {
     uint32_t groups[3];
     VklBind bind[VKL_BINDINGS];
     VklArgs args;
-    uint64_t work;      /* CPU backend: independent items, rows or elements, that may be run in parts */
-    uint64_t work_cost; /* about how many multiply-adds an item costs, for choosing the size of the parts */
+    uint64_t work;       /* CPU backend: independent items, rows or elements, that may be run in parts */
+    uint64_t work_cost;  /* about how many multiply-adds an item costs, for choosing the size of the parts */
+    double flops, bytes; /* for profiles; where an emitter leaves them 0, vkl_op_flops() and vkl_op_bytes() derive them */
 } VklOp;
 
 /* An array in a slot: an offset in elements (4 bytes). slot VKL_SLOT_NONE: absent. */
@@ -122,6 +123,11 @@ typedef struct VklPlan {
 void vkl_plan_init(VklPlan *plan, const VklCaps *caps);
 void vkl_plan_finish(VklPlan *plan); /* frees */
 VklStatus vkl_plan_fail(VklPlan *plan, VklStatus status, const char *format, ...);
+
+/* What one call has to do (plan_work.c): multiplications and additions of its sums, 0 where it only moves numbers, and the bytes that it must
+ * read and write, each once. */
+double vkl_op_flops(const VklOp *op);
+double vkl_op_bytes(const VklOp *op);
 
 /* What a binding of a plain call sees; access 0: not bound. */
 typedef struct VklOperand {

@@ -26,6 +26,7 @@ void vkl_stream_destroy(VklStream *stream)
     if (!stream)
         return;
     stream->device->backend->stream_destroy(stream);
+    vkl_profile_destroy(stream->profile);
     free(stream);
 }
 

@@ -81,6 +81,26 @@ typedef struct VklStreamStats {
 } VklStreamStats;
 VKL_API void vkl_stream_stats(const VklStream *stream, VklStreamStats *stats);
 
+/* Where the time goes: what calls of one kernel with the same work took, all together. */
+typedef struct VklKernelTime {
+    char name[32];      /* of the kernel */
+    char variant[64];   /* its form and the constants that it was specialized with */
+    uint64_t calls;     /* that were timed */
+    double nanoseconds; /* of all calls. On a GPU from the end of the call before, so with the barrier between them */
+    double flops;       /* of one call: multiplications and additions of its sums; 0 where it only moves numbers */
+    double bytes;       /* of one call: what it must read and write, each number once */
+} VklKernelTime;
+
+/* Times every kernel that is recorded on the stream from here on, or stops to. Off at first: timing puts a barrier and a timestamp of the
+ * GPU around each kernel (the CPU backend reads the clock), and a replay is recorded anew. Turning it on forgets earlier times. Work that was
+ * recorded but is not waited for yet is counted when it is. The same bits are computed.
+ * Errors: VKL_ERROR_UNSUPPORTED (VklDeviceInfo.features.timestamps is false; a wrapped stream), VKL_ERROR_HOST_MEMORY. */
+VKL_API VklStatus vkl_stream_profile(VklStream *stream, bool on);
+
+/* The times so far of all work that vkl_stream_wait() has waited for, the longest first. With `times` NULL, `*count` is set to how many there
+ * are; else at most `*count` are written and `*count` is set to how many were. Errors: VKL_ERROR_INVALID. */
+VKL_API VklStatus vkl_stream_kernel_times(VklStream *stream, uint32_t *count, VklKernelTime *times);
+
 #ifdef __cplusplus
 }
 #endif

@@ -258,8 +258,12 @@ static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
 {
     CpuExec *impl = exec->impl;
     for (uint32_t n = 0; n < count; n++)
-        for (size_t i = 0; i < exec->plan.count; i++)
+        for (size_t i = 0; i < exec->plan.count; i++) {
+            double begin = stream->profiling ? vkl_nanoseconds() : 0;
             run_op(exec->device, &exec->plan.ops[i], impl->pointers[i]);
+            if (stream->profiling)
+                vkl_profile_add(stream->profile, &exec->plan.ops[i], vkl_nanoseconds() - begin);
+        }
     stream->stats.dispatches += (uint64_t)count * exec->plan.count;
     stream->stats.barriers += (uint64_t)count * impl->barriers;
     return VKL_OK;

@@ -147,6 +147,13 @@ static VklStatus open_device(VklDevice *device, const char *caller)
     if (missing)
         return vkl_fail(device->context, NULL, VKL_ERROR_UNSUPPORTED, "%s: the driver of '%s' does not give %s", caller,
                         device->info.name, missing);
+    VkPhysicalDeviceProperties properties;
+    VkQueueFamilyProperties families[32];
+    uint32_t count = 32;
+    vk->instance_functions.vkGetPhysicalDeviceProperties(vk->physical, &properties);
+    vk->instance_functions.vkGetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
+    vk->timestamp_bits = vk->queue_family < count ? families[vk->queue_family].timestampValidBits : 0;
+    vk->timestamp_period = (double)properties.limits.timestampPeriod;
     return vkl_vk_pipelines_init(device);
 }
 

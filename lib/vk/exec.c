@@ -345,20 +345,24 @@ void vkl_vk_exec_destroy(VklExec *exec)
     free(vk);
 }
 
-/* The only dispatch of the library. */
-static void record(VklDevice *device, const VklVkExec *exec, VkCommandBuffer commands)
+/* The only dispatch of the library. A range of the ops, of which the first has a barrier in front of it; with `pool`, each has, and a
+ * timestamp behind it, and one is in front of the first. */
+static void record(VklDevice *device, const VklVkExec *exec, size_t first, size_t count, VkCommandBuffer commands,
+                   VkQueryPool pool, uint32_t query)
 {
     VklVkDevice *vk = vkl_vk(device);
     const struct VolkDeviceTable *functions = &vk->functions;
     const VkAccessFlags access = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
     VkPipeline pipeline = VK_NULL_HANDLE;
     VkDescriptorSet set = VK_NULL_HANDLE;
-    if (!exec->count)
+    if (!count)
         return;
     vkl_vk_barrier(device, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, access);
-    for (size_t i = 0; i < exec->count; i++) {
+    if (pool)
+        functions->vkCmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, pool, query);
+    for (size_t i = first; i < first + count; i++) {
         const VklVkOp *op = &exec->ops[i];
-        if (op->barrier) {
+        if ((op->barrier || pool) && i != first) {
             VkMemoryBarrier barrier = {
                 .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                 .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
@@ -385,9 +389,27 @@ static void record(VklDevice *device, const VklVkExec *exec, VkCommandBuffer com
         functions->vkCmdPushConstants(commands, op->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, vkl_kernel_info[op->kernel].args_size,
                                       &op->args);
         functions->vkCmdDispatch(commands, op->groups[0], op->groups[1], op->groups[2]);
+        if (pool)
+            functions->vkCmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, pool,
+                                           query + 1 + (uint32_t)(i - first));
         if (vk->debug)
             vk->instance_functions.vkCmdEndDebugUtilsLabelEXT(commands);
     }
+}
+
+static VklStatus record_timed(VklExec *exec, VklStream *stream, VkCommandBuffer commands)
+{
+    const VklVkExec *vk = exec->impl;
+    size_t count;
+    for (size_t first = 0; first < vk->count; first += count) {
+        VkQueryPool pool;
+        uint32_t query;
+        VklStatus status = vkl_vk_stream_queries(stream, exec, first, vk->count - first, &pool, &query, &count);
+        if (status)
+            return status;
+        record(exec->device, vk, first, count, commands, pool, query);
+    }
+    return VKL_OK;
 }
 
 VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream)
@@ -397,7 +419,12 @@ VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream)
     VklStatus status = vkl_vk_stream_commands(stream, exec, &commands);
     if (status || !vk->count)
         return status;
-    record(exec->device, vk, commands);
+    if (stream->profiling)
+        status = record_timed(exec, stream, commands);
+    else
+        record(exec->device, vk, 0, vk->count, commands, VK_NULL_HANDLE, 0);
+    if (status)
+        return status;
     stream->stats.dispatches += vk->count;
     stream->stats.barriers += vk->barriers;
     return VKL_OK;
@@ -442,7 +469,7 @@ static VkResult record_replay(VklExec *exec, const char **call)
     result = device->functions.vkBeginCommandBuffer(commands, &begin);
     if (result)
         return result; /* freed with its pool */
-    record(exec->device, vk, commands);
+    record(exec->device, vk, 0, vk->count, commands, VK_NULL_HANDLE, 0);
     *call = "vkEndCommandBuffer";
     result = device->functions.vkEndCommandBuffer(commands);
     if (result)
@@ -459,6 +486,15 @@ VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
     VklVkDevice *vk_device = vkl_vk(device);
     VklVkExec *vk = exec->impl;
     const char *call = NULL;
+    if (stream->profiling) { /* the command buffer for replays has no timestamps */
+        VklStatus status = VKL_OK;
+        for (uint32_t i = 0; i < count && !status; i++) {
+            status = vkl_vk_exec_record(exec, stream);
+            if (!status)
+                status = vkl_vk_stream_queries_full(stream);
+        }
+        return status ? status : vkl_vk_stream_submit(stream, NULL);
+    }
     pthread_mutex_lock(&vk_device->replay_mutex);
     VkResult result = record_replay(exec, &call);
     pthread_mutex_unlock(&vk_device->replay_mutex);

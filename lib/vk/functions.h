@@ -54,6 +54,8 @@ typedef struct VklInstanceFunctions {
     X(vkCmdFillBuffer)                \
     X(vkCmdPipelineBarrier)           \
     X(vkCmdPushConstants)             \
+    X(vkCmdResetQueryPool)            \
+    X(vkCmdWriteTimestamp)            \
     X(vkCreateBuffer)                 \
     X(vkCreateCommandPool)            \
     X(vkCreateComputePipelines)       \
@@ -62,6 +64,7 @@ typedef struct VklInstanceFunctions {
     X(vkCreateFence)                  \
     X(vkCreatePipelineCache)          \
     X(vkCreatePipelineLayout)         \
+    X(vkCreateQueryPool)              \
     X(vkCreateShaderModule)           \
     X(vkDestroyBuffer)                \
     X(vkDestroyCommandPool)           \
@@ -72,6 +75,7 @@ typedef struct VklInstanceFunctions {
     X(vkDestroyPipeline)              \
     X(vkDestroyPipelineCache)         \
     X(vkDestroyPipelineLayout)        \
+    X(vkDestroyQueryPool)             \
     X(vkDestroyShaderModule)          \
     X(vkEndCommandBuffer)             \
     X(vkFlushMappedMemoryRanges)      \
@@ -79,6 +83,7 @@ typedef struct VklInstanceFunctions {
     X(vkGetBufferMemoryRequirements)  \
     X(vkGetDeviceQueue)               \
     X(vkGetFenceStatus)               \
+    X(vkGetQueryPoolResults)          \
     X(vkInvalidateMappedMemoryRanges) \
     X(vkMapMemory)                    \
     X(vkQueueSubmit)                  \

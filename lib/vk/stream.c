@@ -10,7 +10,9 @@
 
 #define CHUNK_SIZE (UINT64_C(1) << 20) /* of staging memory; a larger transfer gets a chunk of its own, freed when it is done */
 #define REPLAYS_PER_SUBMIT 256
-#define WRAPPED_EXECS 64 /* room made when a command buffer is wrapped, so that recording into it allocates nothing */
+#define QUERIES 4096        /* timestamps of a pool */
+#define QUERY_POOLS_MOST 16 /* of a piece of work: what is replayed with timestamps is then submitted */
+#define WRAPPED_EXECS 64    /* room made when a command buffer is wrapped, so that recording into it allocates nothing */
 
 struct VklVkChunk {
     VklVkChunk *next;
@@ -26,6 +28,21 @@ typedef struct Read {
     void *data;
 } Read;
 
+/* Ops `first` on of an exec, whose timestamps begin at query `at`. */
+typedef struct Timed {
+    VklExec *exec; /* held by the work */
+    size_t first, count;
+    uint32_t at;
+} Timed;
+
+struct VklVkQueries {
+    VklVkQueries *next;
+    VkQueryPool pool;
+    uint32_t used;
+    Timed *timed;
+    size_t timed_count, timed_capacity;
+};
+
 struct VklVkWork {
     VklVkWork *next;
     VkCommandBuffer commands;
@@ -36,6 +53,8 @@ struct VklVkWork {
     size_t read_count, read_capacity;
     VklExec **execs;
     size_t exec_count, exec_capacity;
+    VklVkQueries *queries;
+    uint32_t query_pools;
 };
 
 typedef struct FencePoint {
@@ -152,6 +171,90 @@ static VklStatus stage(VklStream *stream, VklVkWork *work, VklBufferUsage usage,
     return VKL_OK;
 }
 
+/* ---- Timestamps ---- */
+
+static void queries_destroy(VklDevice *device, VklVkQueries *queries)
+{
+    VklVkDevice *vk = vkl_vk(device);
+    if (queries->pool)
+        vk->functions.vkDestroyQueryPool(vk->handle, queries->pool, NULL);
+    free(queries->timed);
+    free(queries);
+}
+
+static VklStatus queries_create(VklStream *stream, VklVkQueries **queries)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkQueries *made = calloc(1, sizeof(*made));
+    if (!made)
+        return no_memory(stream, "timestamps");
+    VkQueryPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+        .queryCount = QUERIES,
+    };
+    VkResult result = device->functions.vkCreateQueryPool(device->handle, &info, NULL, &made->pool);
+    if (result) {
+        free(made);
+        return fail(stream, result, "vkCreateQueryPool", "of a profile");
+    }
+    *queries = made;
+    return VKL_OK;
+}
+
+/* A pool with room for the timestamps of at least one kernel, reset in the work's command buffer when it is new to it. */
+static VklStatus queries_get(VklStream *stream, VklVkWork *work, VklVkQueries **queries)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    VklVkStream *vk = stream->impl;
+    VklVkQueries *found = work->queries;
+    if (!found || found->used + 2 > QUERIES) {
+        found = vk->queries;
+        VklStatus status = VKL_OK;
+        if (found)
+            vk->queries = found->next;
+        else
+            status = queries_create(stream, &found);
+        if (status)
+            return status;
+        found->used = 0;
+        found->timed_count = 0;
+        found->next = work->queries;
+        work->queries = found;
+        work->query_pools++;
+        device->functions.vkCmdResetQueryPool(work->commands, found->pool, 0, QUERIES);
+    }
+    *queries = found;
+    return VKL_OK;
+}
+
+/* Adds what the timestamps of work that is done say to the stream's profile. */
+static VklStatus queries_read(VklStream *stream, const VklVkWork *work)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    uint64_t mask = device->timestamp_bits < 64 ? (UINT64_C(1) << device->timestamp_bits) - 1 : UINT64_MAX;
+    for (const VklVkQueries *queries = work->queries; queries; queries = queries->next) {
+        uint64_t ticks[QUERIES];
+        if (!queries->used)
+            continue;
+        VkResult result = device->functions.vkGetQueryPoolResults(device->handle, queries->pool, 0, queries->used, sizeof(ticks),
+                                                                  ticks, sizeof(*ticks), VK_QUERY_RESULT_64_BIT);
+        if (result == VK_NOT_READY)
+            continue;
+        if (result)
+            return fail(stream, result, "vkGetQueryPoolResults", "of a profile");
+        for (size_t i = 0; i < queries->timed_count; i++) {
+            const Timed *timed = &queries->timed[i];
+            for (size_t op = 0; op < timed->count; op++) {
+                uint64_t passed = (ticks[timed->at + op + 1] - ticks[timed->at + op]) & mask;
+                vkl_profile_add(stream->profile, &timed->exec->plan.ops[timed->first + op],
+                                (double)passed * device->timestamp_period);
+            }
+        }
+    }
+    return VKL_OK;
+}
+
 /* ---- Work ---- */
 
 /* Gives back what the work held, done or dropped. */
@@ -163,6 +266,13 @@ static void work_release(VklStream *stream, VklVkWork *work)
         work->chunks = chunk->next;
         chunk_return(stream->device, vk, chunk);
     }
+    while (work->queries) {
+        VklVkQueries *queries = work->queries;
+        work->queries = queries->next;
+        queries->next = vk->queries;
+        vk->queries = queries;
+    }
+    work->query_pools = 0;
     for (size_t i = 0; i < work->exec_count; i++)
         vkl_exec_release(work->execs[i]);
     work->exec_count = 0;
@@ -314,6 +424,8 @@ static VklStatus work_done(VklStream *stream, bool copy_reads)
         else
             memcpy(read->data, (const char *)read->chunk->buffer.memory.host + read->offset, (size_t)read->size);
     }
+    if (copy_reads && !status)
+        status = queries_read(stream, work);
     vk->first = work->next;
     if (!vk->first)
         vk->last = &vk->first;
@@ -474,6 +586,11 @@ void vkl_vk_stream_destroy(VklStream *stream)
         vk->chunks = chunk->next;
         chunk_destroy(stream->device, chunk);
     }
+    while (vk->queries) {
+        VklVkQueries *queries = vk->queries;
+        vk->queries = queries->next;
+        queries_destroy(stream->device, queries);
+    }
     for (size_t i = 0; i < vk->exec_count; i++)
         vkl_exec_release(vk->execs[i]);
     free(vk->execs);
@@ -502,6 +619,27 @@ VklStatus vkl_vk_stream_commands(VklStream *stream, VklExec *exec, VkCommandBuff
     if (exec && !work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec))
         return no_memory(stream, "a reference");
     *commands = work->commands;
+    return VKL_OK;
+}
+
+VklStatus vkl_vk_stream_queries(VklStream *stream, VklExec *exec, size_t first, size_t wanted, VkQueryPool *pool, uint32_t *at,
+                                size_t *count)
+{
+    VklVkStream *vk = stream->impl;
+    VklVkQueries *queries;
+    VklStatus status = queries_get(stream, vk->current, &queries); /* which vkl_vk_stream_commands() has begun */
+    if (status)
+        return status;
+    Timed *timed = with_room(queries->timed, queries->timed_count, &queries->timed_capacity, sizeof(*timed));
+    if (!timed)
+        return no_memory(stream, "timestamps");
+    queries->timed = timed;
+    size_t room = QUERIES - queries->used - 1;
+    *pool = queries->pool;
+    *at = queries->used;
+    *count = wanted < room ? wanted : room;
+    queries->used += (uint32_t)*count + 1;
+    timed[queries->timed_count++] = (Timed){.exec = exec, .first = first, .count = *count, .at = *at};
     return VKL_OK;
 }
 
@@ -644,6 +782,12 @@ VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
         fence->impl = point;
     }
     return VKL_OK;
+}
+
+VklStatus vkl_vk_stream_queries_full(VklStream *stream)
+{
+    const VklVkStream *vk = stream->impl;
+    return vk->current && vk->current->query_pools >= QUERY_POOLS_MOST ? submit_current(stream) : VKL_OK;
 }
 
 VklStatus vkl_vk_stream_wait(VklStream *stream)

@@ -133,6 +133,8 @@ typedef struct VklVkDevice {
     VklVkBuffer *garbage; /* guarded by heap.mutex */
     VklVkPipelines pipelines;
     pthread_mutex_t replay_mutex; /* an exec's command buffer is made once */
+    uint32_t timestamp_bits;      /* of the queue's family; 0: it has no timestamps */
+    double timestamp_period;      /* nanoseconds */
 
     /* Fills new memory that the host cannot reach. */
     pthread_mutex_t zero_mutex;
@@ -178,6 +180,7 @@ VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count);
 
 typedef struct VklVkWork VklVkWork;
 typedef struct VklVkChunk VklVkChunk;
+typedef struct VklVkQueries VklVkQueries;
 
 typedef struct VklVkStream {
     VkCommandPool pool;
@@ -186,9 +189,10 @@ typedef struct VklVkStream {
     VklVkWork *current;       /* being recorded, or NULL */
     VklVkWork *first, **last; /* submitted, in order */
     VklVkWork *idle;
-    VklVkChunk *chunks; /* staging memory that is not in use */
-    uint64_t serial;    /* of the latest submit */
-    VklExec **execs;    /* wrapped: held until the stream is destroyed */
+    VklVkChunk *chunks;    /* staging memory that is not in use */
+    VklVkQueries *queries; /* query pools that are not in use */
+    uint64_t serial;       /* of the latest submit */
+    VklExec **execs;       /* wrapped: held until the stream is destroyed */
     size_t exec_count, exec_capacity;
 } VklVkStream;
 
@@ -203,6 +207,12 @@ void vkl_vk_fence_destroy(VklFence *fence);
 
 /* The command buffer to record into, with a reference to `exec` (or NULL) kept until its work is done. */
 VklStatus vkl_vk_stream_commands(VklStream *stream, VklExec *exec, VkCommandBuffer *commands);
+/* Timestamps for `wanted` more kernels of an exec, the first of which is its op `first`: one before them and one after each. Sets pool and
+ * index of the one before, whose pool is reset in the command buffer, and how many kernels there is room for. */
+VklStatus vkl_vk_stream_queries(VklStream *stream, VklExec *exec, size_t first, size_t wanted, VkQueryPool *pool, uint32_t *at,
+                                size_t *count);
+/* Submits what was recorded when it holds many timestamps. */
+VklStatus vkl_vk_stream_queries_full(VklStream *stream);
 /* Submits one command buffer `count` times in a row. */
 VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer commands, uint32_t count);
 
