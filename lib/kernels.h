@@ -16,6 +16,8 @@
     X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)                          \
     X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)                 \
     X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9)              \
+    X(SEQUENCE_FORWARD, sequence_forward, VklSequenceForwardArgs, 4, 0xd)     \
+    X(SEQUENCE_BACKWARD, sequence_backward, VklSequenceBackwardArgs, 5, 0x19) \
     X(COPY, copy, VklCopyArgs, 4, 0xf)                                        \
     X(GATHER, gather, VklGatherArgs, 4, 0xc)                                  \
     X(LOSS, loss, VklLossArgsGpu, 4, 0xc)                                     \

@@ -175,6 +175,30 @@ typedef struct VklCellBackward {
 } VklCellBackward;
 void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step);
 
+/* Many time steps of a layer, in one direction or both; the first step of each is the first in its own order. */
+typedef struct VklSequenceSide {
+    VklArray gates, w, gates_next; /* gates_next: backward; of the step done before, absent: none */
+    VklArray h, bias;              /* h: forward, the slot before the first step; backward, GRU, the same. bias: GRU, may be absent */
+    VklArray c;                    /* LSTM: forward, the slot before; backward, that after the first step */
+    VklArray gy, dc_in, dc_out;    /* backward; absent: none (dc_out must be there) */
+    VklArray carry;                /* backward: GRU always, others where it holds something */
+} VklSequenceSide;
+
+typedef struct VklSequence {
+    uint32_t cell; /* VKL_SEQUENCE_LSTM ... */
+    uint64_t rows, units, steps, directions;
+    bool down;                                   /* the first side goes to lower slots from step to step; the second goes the other way */
+    uint64_t gates_step, h_step, c_step, gy_step; /* from one slot to the next in memory */
+    uint64_t gates_ld, h_ld, gy_ld;
+    bool keep;    /* forward */
+    bool carried; /* backward: carry holds something at the first step */
+    VklSequenceSide side[2];
+} VklSequence;
+/* Whether the device can, and with `pays` whether it should. */
+bool vkl_plan_sequence_possible(const VklPlan *plan, const VklSequence *sequence, bool backward, bool *pays);
+void vkl_plan_sequence_forward(VklPlan *plan, const VklSequence *sequence);
+void vkl_plan_sequence_backward(VklPlan *plan, const VklSequence *sequence);
+
 typedef struct VklCopyPiece {
     uint32_t mode; /* VKL_COPY_LOAD ... */
     VklArray arena, other;

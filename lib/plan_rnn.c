@@ -1,13 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 #include "plan_rnn_pass.h"
 
-static bool plain_activations(const VklRnnDesc *desc)
+/* Whether the activations of `count` gates are these, in the directions that there are. */
+static bool activations_are(const VklRnnDesc *desc, int count, const VklGateActivation *kinds)
 {
-    for (int direction = 0; direction < 2; direction++)
-        if (desc->activations[direction][0].kind != VKL_GATE_SIGMOID || desc->activations[direction][1].kind != VKL_GATE_TANH ||
-            desc->activations[direction][2].kind != VKL_GATE_TANH)
-            return false;
+    for (int d = desc->direction == VKL_DIRECTION_REVERSE; d < (desc->direction == VKL_DIRECTION_FORWARD ? 1 : 2); d++)
+        for (int i = 0; i < count; i++)
+            if (desc->activations[d][i].kind != kinds[i])
+                return false;
     return true;
+}
+
+/* Whether the cell's activations are the usual ones; which kernel does many steps of it. */
+static bool usual_cell(const VklRnnDesc *desc, uint32_t *sequence)
+{
+    static const VklGateActivation gates[3] = {VKL_GATE_SIGMOID, VKL_GATE_TANH, VKL_GATE_TANH}, relu[1] = {VKL_GATE_RELU};
+    switch (desc->cell) {
+    case VKL_CELL_LSTM:
+        *sequence = VKL_SEQUENCE_LSTM;
+        return activations_are(desc, 3, gates);
+    case VKL_CELL_GRU:
+        *sequence = VKL_SEQUENCE_GRU;
+        return desc->reset_after && activations_are(desc, 2, gates);
+    default:
+        *sequence = activations_are(desc, 1, relu) ? VKL_SEQUENCE_RNN_RELU : VKL_SEQUENCE_RNN_TANH;
+        return *sequence == VKL_SEQUENCE_RNN_RELU || activations_are(desc, 1, gates + 1);
+    }
 }
 
 VklRnnForm vkl_rnn_form(const VklRnnDesc *desc)
@@ -29,8 +47,9 @@ VklRnnForm vkl_rnn_form(const VklRnnDesc *desc)
     form.unit_stride = interleaved ? 4 : 1;
     form.gate_stride = interleaved ? 1 : H;
     form.masks = desc->recurrent_dropout > 0 ? (per_gate ? form.gates : 1) : 0;
-    form.fused = form.lstm && !desc->projection && !desc->peephole && !desc->input_forget && desc->cell_clip == 0 &&
-                 desc->preact_clip == 0 && !form.masks && plain_activations(desc);
+    form.plain = usual_cell(desc, &form.sequence) && !desc->projection && !desc->peephole && !desc->input_forget &&
+                 desc->cell_clip == 0 && desc->preact_clip == 0 && !form.masks;
+    form.fused = form.lstm && form.plain;
     form.sum_at = form.D * form.P;
     form.masked_at = form.sum_at + (form.D == 2 && desc->merge == VKL_MERGE_SUM ? form.P : 0);
     form.h_ld = form.masked_at + form.D * form.masks * form.P;
@@ -139,7 +158,7 @@ static Side lay_out_side(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
     side.rec = take(&at, aligned(N * form->columns));
     side.back = take(&at, aligned(N * wide));
     side.spare = take(&at, aligned(N * wide));
-    side.carry = take(&at, aligned(N * form->P));
+    side.carry = take(&at, form->D * aligned(N * form->P));
     side.lengths = take(&at, aligned(N));
     side.peephole = take(&at, aligned(3 * H));
     side.bias = take(&at, aligned(3 * H));
@@ -278,4 +297,55 @@ Memory vkl_rnn_memory(const Layers *layers, uint64_t layer)
             lay_out(layers->desc, &layers->form, layers->T, layers->N, 0, false, &other, &other, &memory);
     }
     return memory;
+}
+
+bool vkl_rnn_sequence(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
+                      VklSequence *sequence)
+{
+    const VklRnnForm *form = &layers->form;
+    const VklRnnPass *pass = layers->pass;
+    uint64_t N = layers->N, H = layers->H, T = layers->T;
+    VklRnnPath path = layers->desc->path;
+    bool pays = false;
+    *sequence = (VklSequence){.cell = form->sequence,
+                              .rows = N,
+                              .units = H,
+                              .steps = T,
+                              .directions = directions,
+                              .down = reverse_of(layers, d) != backward,
+                              .gates_step = N * form->width,
+                              .h_step = N * form->h_ld,
+                              .c_step = N * H,
+                              .gates_ld = form->width,
+                              .h_ld = form->h_ld,
+                              .keep = pass->training};
+    for (uint64_t i = 0; i < directions; i++) {
+        VklSequenceSide *side = &sequence->side[i];
+        uint64_t t = reverse_of(layers, d + i) != backward ? T - 1 : 0; /* the first step */
+        VklRnnPlace place;
+        vkl_rnn_place(layers->desc, layer, d + i, &place);
+        *side = (VklSequenceSide){.gates = gates_at(layers, memory, d + i, t),
+                                  .w = param(layers, place.w_hh),
+                                  .gates_next = VKL_NO_ARRAY,
+                                  .h = h_at(layers, memory, slot_before(layers, d + i, t), (d + i) * form->P),
+                                  .bias = form->gru_after ? param(layers, place.b_hh) : VKL_NO_ARRAY,
+                                  .c = VKL_NO_ARRAY,
+                                  .gy = VKL_NO_ARRAY,
+                                  .dc_in = VKL_NO_ARRAY,
+                                  .dc_out = VKL_NO_ARRAY,
+                                  .carry = form->gru_after && backward ? carry_at(layers, d + i) : VKL_NO_ARRAY};
+        if (form->lstm)
+            side->c = c_at(layers, memory, d + i, backward ? t + 1 : slot_before(layers, d + i, t));
+        if (form->lstm && backward) {
+            side->dc_in = vkl_has(pass->gcn) ? c_at(layers, memory, d + i, far_slot(layers, d + i)) : VKL_NO_ARRAY;
+            side->dc_out = c_at(layers, memory, d + i, (reverse_of(layers, d + i) ? T - 1 : 0) + 1);
+        }
+    }
+    bool possible = form->plain && !vkl_has(pass->lengths) && vkl_plan_sequence_possible(layers->plan, sequence, backward, &pays);
+    if (path == VKL_RNN_PATH_SEQUENCE && !possible)
+        vkl_plan_fail(layers->plan, VKL_ERROR_UNSUPPORTED,
+                      "path: all time steps in one dispatch need a cell without options, no lengths, and a device with a kernel "
+                      "for %llu hidden units and %llu rows",
+                      (unsigned long long)H, (unsigned long long)N);
+    return possible && (path == VKL_RNN_PATH_SEQUENCE || (path == VKL_RNN_PATH_AUTO && pays && T > 1));
 }

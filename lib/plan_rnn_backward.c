@@ -223,37 +223,47 @@ static void fused_step_back(const Layers *layers, const Memory *memory, const Vk
                                          .dc_out = c_at(layers, memory, d, t + 1)});
 }
 
-/* What the gradients carried into the first step of backward are. */
-static void begin_back(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, VklArray gy_last)
+/* Brings what is carried into the first step of backward to its place; returns where the gradient of h is, absent where there is none or
+ * the step kernels take it otherwise. */
+static VklArray begin_back(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, VklArray gy_last, bool at_once)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t N = layers->N, H = layers->H, P = form->P;
     VklArray ghn = state_of(layers, layers->pass->ghn, layer, d, P), gcn = state_of(layers, layers->pass->gcn, layer, d, H);
     VklArray far = form->lstm ? c_at(layers, memory, d, far_slot(layers, d)) : VKL_NO_ARRAY;
-    VklArray carry = side_at(layers, layers->work.side.carry);
+    VklArray carry = at_once ? carry_at(layers, d) : carry_at(layers, 0);
     if (form->lstm && (vkl_has(gcn) || layers->desc->peephole))
         vkl_plan_copy(
             layers->plan,
             &(VklCopyPiece){.mode = vkl_has(gcn) ? VKL_COPY_LOAD : VKL_COPY_ZERO, .arena = far, .other = gcn, .count = N * H}, 1);
-    if (layers->fused)
-        return;
-    vkl_plan_copy(
-        layers->plan,
-        &(VklCopyPiece){.mode = vkl_has(ghn) ? VKL_COPY_LOAD : VKL_COPY_ZERO, .arena = carry, .other = ghn, .count = N * P}, 1);
+    if (at_once ? !vkl_has(ghn) && !vkl_has(gy_last) : layers->fused)
+        return VKL_NO_ARRAY;
+    if (at_once && form->sequence != VKL_SEQUENCE_GRU) { /* it is read alone: where it is will do */
+        if (!vkl_has(gy_last))
+            return ghn;
+        if (!vkl_has(ghn) && form->W == P)
+            return gy_last;
+    }
+    if (vkl_has(ghn) || !vkl_has(gy_last))
+        vkl_plan_copy(
+            layers->plan,
+            &(VklCopyPiece){.mode = vkl_has(ghn) ? VKL_COPY_LOAD : VKL_COPY_ZERO, .arena = carry, .other = ghn, .count = N * P},
+            1);
     if (vkl_has(gy_last))
-        move(layers, carry, P, gy_last, form->W, N, P, true);
+        move(layers, carry, P, gy_last, form->W, N, P, vkl_has(ghn));
+    return carry;
 }
 
 static void store_state_gradients(const Layers *layers, const Memory *memory, const VklRnnPlace *place, uint64_t layer,
-                                  uint64_t d)
+                                  uint64_t d, bool at_once)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t N = layers->N, H = layers->H, P = form->P, last = reverse_of(layers, d) ? layers->T - 1 : 0;
     VklArray dh0 = state_of(layers, layers->pass->dh0, layer, d, P), dc0 = state_of(layers, layers->pass->dc0, layer, d, H);
     if (vkl_has(dh0)) {
         product_back(layers, memory, place, layer, d, last, dh0);
-        if (!layers->fused)
-            move(layers, dh0, P, side_at(layers, layers->work.side.carry), P, N, P, true);
+        if (at_once ? form->gru_after : !layers->fused)
+            move(layers, dh0, P, carry_at(layers, at_once ? d : 0), P, N, P, true);
     }
     if (vkl_has(dc0) && form->lstm)
         vkl_plan_copy(layers->plan,
@@ -407,42 +417,92 @@ static void input_gradient(const Layers *layers, const Memory *memory, const Vkl
         move(layers, dx, H, to, H, rows, H, true);
 }
 
-/* gy is [T][N][W] or absent, gy_last [N][W] or absent. */
-static void direction_back(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x, View gy,
-                           VklArray gy_last, VklArray dx)
+static uint64_t column_of(const Layers *layers, uint64_t d)
+{
+    return layers->desc->merge == VKL_MERGE_SUM ? 0 : d * layers->form.P;
+}
+
+static VklArray column_from(VklArray array, uint64_t column)
+{
+    return vkl_has(array) ? vkl_array_at(array, column) : VKL_NO_ARRAY;
+}
+
+static void steps_back(const Layers *layers, const Memory *memory, const VklRnnPlace *place, uint64_t layer, uint64_t d, View gy,
+                       VklArray gy_last)
 {
     const VklRnnForm *form = &layers->form;
-    const VklRnnDesc *desc = layers->desc;
-    uint64_t column = desc->merge == VKL_MERGE_SUM ? 0 : d * form->P, T = layers->T;
-    VklRnnPlace place;
-    vkl_rnn_place(desc, layer, d, &place);
-    if (desc->recompute) {
-        Layers again = *layers;
-        again.rebuild = true;
-        vkl_rnn_forward_direction(&again, memory, layer, d, x);
-    } else {
-        vkl_rnn_prepare_side(layers, &place, false);
-    }
-    if (vkl_has(gy.at))
-        gy.at = vkl_array_at(gy.at, column);
-    if (vkl_has(gy_last))
-        gy_last = vkl_array_at(gy_last, column);
-    begin_back(layers, memory, layer, d, gy_last);
+    uint64_t T = layers->T;
     for (uint64_t s = 0; s < T && !layers->plan->status; s++) {
         uint64_t t = reverse_of(layers, d) ? s : T - 1 - s;
         View gy_t = {step_of(layers, gy.at, t, gy.ld), gy.ld};
         if (layers->fused && s == 0)
             gy_t = last_gradient(layers, gy_t, gy_last, state_of(layers, layers->pass->ghn, layer, d, form->P));
         if (layers->fused)
-            fused_step_back(layers, memory, &place, d, t, gy_t);
+            fused_step_back(layers, memory, place, d, t, gy_t);
         else
-            point_step_back(layers, memory, &place, layer, d, t, gy_t);
+            point_step_back(layers, memory, place, layer, d, t, gy_t);
     }
-    store_state_gradients(layers, memory, &place, layer, d);
+}
+
+/* All steps of a layer in one op, both directions of them. */
+static void sequence_back(const Layers *layers, const Memory *memory, uint64_t layer, View gy, VklArray gy_last,
+                          VklSequence *sequence)
+{
+    uint64_t T = layers->T;
+    for (uint64_t d = 0; d < layers->form.D; d++) {
+        VklSequenceSide *side = &sequence->side[d];
+        VklArray carry = begin_back(layers, memory, layer, d, column_from(gy_last, column_of(layers, d)), true);
+        side->gy = column_from(step_of(layers, gy.at, reverse_of(layers, d) ? 0 : T - 1, gy.ld), column_of(layers, d));
+        sequence->carried = vkl_has(carry);
+        if (vkl_has(carry))
+            side->carry = carry;
+    }
+    sequence->gy_ld = gy.ld;
+    sequence->gy_step = layers->N * gy.ld;
+    vkl_plan_sequence_backward(layers->plan, sequence);
+}
+
+/* From the gradients of a layer's gates those of everything else. */
+static void end_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x, VklArray dx,
+                          bool at_once)
+{
+    VklRnnPlace place;
+    vkl_rnn_place(layers->desc, layer, d, &place);
+    store_state_gradients(layers, memory, &place, layer, d, at_once);
     if (vkl_has(dx))
         input_gradient(layers, memory, &place, d, dx, d == 1);
     if (vkl_has(layers->pass->dparams))
         parameter_gradients(layers, memory, &place, d, x);
+}
+
+/* gy is [T][N][W] or absent, gy_last [N][W] or absent. */
+static void layer_back(const Layers *layers, const Memory *memory, uint64_t layer, View x, View gy, VklArray gy_last, VklArray dx)
+{
+    const VklRnnDesc *desc = layers->desc;
+    VklSequence sequence;
+    bool at_once = vkl_rnn_sequence(layers, memory, layer, 0, layers->form.D, true, &sequence);
+    Layers again = *layers;
+    again.rebuild = true;
+    for (uint64_t d = 0; d < layers->form.D; d++) {
+        VklRnnPlace place;
+        vkl_rnn_place(desc, layer, d, &place);
+        if (desc->recompute)
+            vkl_rnn_forward_directions(&again, memory, layer, d, 1, x);
+        else if (!at_once)
+            vkl_rnn_prepare_side(layers, &place, false);
+        if (at_once)
+            continue;
+        View gy_d = {column_from(gy.at, column_of(layers, d)), gy.ld};
+        VklArray last = column_from(gy_last, column_of(layers, d));
+        begin_back(layers, memory, layer, d, last, false);
+        steps_back(layers, memory, &place, layer, d, gy_d, last);
+        end_direction(layers, memory, layer, d, x, dx, false);
+    }
+    if (!at_once)
+        return;
+    sequence_back(layers, memory, layer, gy, gy_last, &sequence);
+    for (uint64_t d = 0; d < layers->form.D; d++)
+        end_direction(layers, memory, layer, d, x, dx, true);
 }
 
 /* gy of the top layer where it can be read step by step: in time-major order, with zeros past the ends of rows. */
@@ -492,8 +552,7 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
         uint64_t inputs = layer ? layers.form.W : I;
         if (vkl_has(memory.drawn))
             drawn = (View){memory.drawn, inputs};
-        for (uint64_t d = 0; d < layers.form.D; d++)
-            direction_back(&layers, &memory, layer, d, drawn, gy, gy_last, dx);
+        layer_back(&layers, &memory, layer, drawn, gy, gy_last, dx);
         if (vkl_has(memory.drawn) && vkl_has(dx)) { /* what was dropped has no gradient */
             VklDraw draw = vkl_rnn_draw(&layers, layer, 0, false, (double)(layer ? desc->dropout : desc->input_dropout));
             vkl_plan_move(plan, &(VklMove){.dst = dx,

@@ -254,8 +254,8 @@ static void forward_step(const Layers *layers, const Memory *memory, const VklRn
     mask_slot(layers, memory, layer, d, slot);
 }
 
-/* All steps of one direction: gates, c and h of a layer from its input. */
-void vkl_rnn_forward_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x)
+/* What comes before the steps of a direction: initial states, and the input product of all of them. */
+static void begin_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t T = layers->T, N = layers->N, H = layers->H;
@@ -292,8 +292,30 @@ void vkl_rnn_forward_direction(const Layers *layers, const Memory *memory, uint6
                                                .bias = param(layers, place.b_ih),
                                                .bias_rows = (uint32_t)bias_rows});
     }
+}
+
+static void forward_steps(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d)
+{
+    uint64_t T = layers->T;
+    VklRnnPlace place;
+    vkl_rnn_place(layers->desc, layer, d, &place);
     for (uint64_t s = 0; s < T && !layers->plan->status; s++)
         forward_step(layers, memory, &place, layer, d, reverse_of(layers, d) ? T - 1 - s : s);
+}
+
+/* All steps of some directions: gates, c and h of a layer from its input. */
+void vkl_rnn_forward_directions(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
+                                View x)
+{
+    VklSequence sequence;
+    bool at_once = vkl_rnn_sequence(layers, memory, layer, d, directions, false, &sequence);
+    for (uint64_t i = d; i < d + directions; i++) {
+        begin_direction(layers, memory, layer, i, x);
+        if (!at_once)
+            forward_steps(layers, memory, layer, i);
+    }
+    if (at_once)
+        vkl_plan_sequence_forward(layers->plan, &sequence);
 }
 
 /* A layer's input after dropout, which is the same again in backward. */
@@ -430,8 +452,7 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
     for (uint64_t layer = 0; layer < pass->desc->layers && !plan->status; layer++) {
         Memory memory = vkl_rnn_memory(&layers, layer);
         x = vkl_rnn_draw_input(&layers, &memory, layer, x);
-        for (uint64_t d = 0; d < layers.form.D; d++)
-            vkl_rnn_forward_direction(&layers, &memory, layer, d, x);
+        vkl_rnn_forward_directions(&layers, &memory, layer, 0, layers.form.D, x);
         sum_directions(&layers, &memory);
         store_states(&layers, &memory, layer, layer == pass->desc->layers - 1);
         x = vkl_rnn_output_of(&layers, &memory);

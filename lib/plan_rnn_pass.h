@@ -21,7 +21,7 @@ typedef struct Side {
     VklArray begin;
     uint64_t count;
     uint64_t rec, back, spare,
-        carry; /* recurrent products [N][columns], their gradients [N][max(P, H)] twice, carried gradient [N][P] */
+        carry; /* recurrent products [N][columns], their gradients [N][max(P, H)] twice, carried gradients, for each direction [N][P] */
     uint64_t lengths, peephole, bias, zeros;
 } Side;
 
@@ -77,8 +77,9 @@ View vkl_rnn_input(const Layers *layers, bool backward);
 View vkl_rnn_draw_input(const Layers *layers, const Memory *memory, uint64_t layer, View x);
 /* What a layer hands on. */
 View vkl_rnn_output_of(const Layers *layers, const Memory *memory);
-/* All steps of one direction: gates, c and h of a layer from its input. */
-void vkl_rnn_forward_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x);
+/* All steps of some directions: gates, c and h of a layer from its input. */
+void vkl_rnn_forward_directions(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
+                                View x);
 
 static inline void move(const Layers *layers, VklArray dst, uint64_t dst_row, VklArray src, uint64_t src_row, uint64_t rows,
                         uint64_t columns, bool add)
@@ -192,6 +193,15 @@ static inline uint64_t rows_reach(const Layers *layers, uint64_t ld, uint64_t co
 {
     return (layers->N - 1) * ld + columns;
 }
+
+static inline VklArray carry_at(const Layers *layers, uint64_t d)
+{
+    return side_at(layers, layers->work.side.carry + d * aligned(layers->N * layers->form.P));
+}
+
+/* All steps of a layer, of `directions` directions from d on, as one op; false where it is a dispatch for each step. */
+bool vkl_rnn_sequence(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
+                      VklSequence *sequence);
 
 static inline uint32_t lengths_at(const Layers *layers)
 {

@@ -46,3 +46,42 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         caps->storage_range = UINT64_C(0x1fffffff0);
     caps->storage_range &= ~(uint64_t)15;
 }
+
+/* ---- Many time steps in one dispatch ---- */
+
+/* Bindings of SEQUENCE_BACKWARD: a device with fewer takes a dispatch for each step. */
+#define SEQUENCE_BINDINGS 5
+
+static bool sequence_host(VklSequenceShape *shape)
+{
+    shape->group_rows = 1;
+    shape->steps = UINT32_MAX;
+    return true;
+}
+
+static bool sequence_gpu(const VklCaps *caps, uint64_t units, bool backward, VklSequenceShape *shape)
+{
+    uint64_t columns = 4 * units;
+    (void)caps;
+    (void)backward;
+    shape->spec[VKL_SPEC_WORKGROUP] = 128;
+    shape->spec[VKL_SPEC_OWN] = 1;
+    shape->group_rows = 1;
+    /* software devices stop a loop after 65,535 turns, all of an invocation's together */
+    uint64_t turns = (columns + 2) * ((units + 127) / 128) + 8;
+    shape->steps = 60000 / turns;
+    return shape->steps > 0;
+}
+
+bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
+                       bool *pays)
+{
+    (void)cell;
+    (void)rows;
+    *shape = (VklSequenceShape){.kernel = backward ? VKL_KERNEL_SEQUENCE_BACKWARD : VKL_KERNEL_SEQUENCE_FORWARD};
+    *pays = false;
+    if (caps->storage_buffers < SEQUENCE_BINDINGS)
+        return false;
+    *pays = caps->arch == VKL_ARCH_HOST;
+    return caps->arch == VKL_ARCH_HOST ? sequence_host(shape) : sequence_gpu(caps, units, backward, shape);
+}

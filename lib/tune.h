@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels.h"
+
 /* Devices that want the same kernels. */
 typedef enum VklArch {
     VKL_ARCH_HOST,     /* the CPU backend */
@@ -25,5 +27,18 @@ typedef struct VklCaps {
     uint32_t workgroup_invocations, shared_memory;
     uint32_t workgroup; /* invocations of a linear workgroup */
 } VklCaps;
+
+/* Which kernel does many time steps of a layer at once, and in which shape. */
+typedef struct VklSequenceShape {
+    VklKernel kernel;
+    uint32_t spec[VKL_SPEC_COUNT]; /* all but the form */
+    uint64_t group_rows;           /* rows of the batch that a workgroup does */
+    uint64_t steps;                /* time steps of one dispatch, at most */
+} VklSequenceShape;
+
+/* Of a layer's forward or backward pass, for rows x units; `cell` is VKL_SEQUENCE_LSTM ... False where the device has no such kernel for that
+ * size. `pays`: whether it is faster than a dispatch for each step. */
+bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
+                       bool *pays);
 
 #endif

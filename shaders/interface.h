@@ -72,6 +72,57 @@ struct VklCellBackwardArgs {
     uint32_t dc_in, has_dc, dc_out;
 };
 
+/* ---- Many time steps in one dispatch ----
+ *
+ * SEQUENCE_FORWARD and SEQUENCE_BACKWARD: `steps` time steps of a layer, of one or both directions, for cells without options. A workgroup
+ * owns some rows of the batch and all their units, and goes through time by itself; workgroups (x: slices of rows, y: directions) do not
+ * meet. SEQUENCE_DIRECT_*: the same for devices that are CPUs. Form: the cell below.
+ * Positions are elements of a binding; `step` is added to them from one time step to the next, modulo 2^32, so that it may go back. The
+ * second direction has positions of its own and goes the other way: its steps are the negative ones.
+ * What gates hold is what the step kernels of the cell keep there: the LSTM's activated i f g o in [units][4]; of the others raw
+ * pre-activations, GRU n r z and W_hn h + b_hn, `units` apart, RNN one gate.
+ * Columns of W: LSTM [units][4]; GRU r z n, RNN one, `units` apart. */
+#define VKL_SEQUENCE_LSTM 0
+#define VKL_SEQUENCE_GRU 1 /* reset after */
+#define VKL_SEQUENCE_RNN_TANH 2
+#define VKL_SEQUENCE_RNN_RELU 3
+
+/* Bindings: gates (read and write), params (read), h (read and write), c (read and write, LSTM).
+ * Step s of `steps`: from h at h_before + s h_step, the gates at gates_first + s gates_step, to h at h_before + (s + 1) h_step; c alike.
+ * gates, with `keep` (training): what backward needs is kept; without, they are left alone, and of c only that after the last step is
+ * written. w, bias: W_hh [units][columns], a multiple of 4 from the binding's beginning with off1; b_hh of a GRU or VKL_ABSENT. */
+struct VklSequenceForwardArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units, steps, directions;
+    uint32_t gates_first, gates_step, gates_ld;
+    uint32_t h_before, h_step, h_ld;
+    uint32_t c_before, c_step; /* rows are units apart */
+    uint32_t w, bias;
+    uint32_t keep;
+    uint32_t gates_second, h_second, c_second, w_second, bias_second;
+};
+
+/* Bindings: gates (read and write), params (read), gy (read), state (LSTM: c, read and write; GRU: h, read), carry (read and write).
+ * Steps in the order of backward, step s at gates_first + s gates_step. dh = (gy_ld is not VKL_ABSENT ? gy : 0) + (the step done before ?
+ * its gates' gradients W_hh^T : 0) + carry; at s = 0 that step lies one gates_step before and is there with VKL_SEQUENCE_NEXT, and
+ * carry [rows][units] counts with VKL_SEQUENCE_CARRY; later a GRU's carry is dh z of the step before. gates become gradients.
+ * LSTM: c after step s at state_first + s state_step, c before it one state_step further; dc of s = 0 at dc_in or VKL_ABSENT; what goes to
+ * the c before the last step is written to dc_out, which may be c after that step. GRU: h before step s at state_first + s state_step, rows state_ld
+ * apart; its carry is written in the end, and there is one always. RNN: no state. */
+#define VKL_SEQUENCE_NEXT 1u
+#define VKL_SEQUENCE_CARRY 2u
+struct VklSequenceBackwardArgs {
+    uint32_t off0, off1, off2, off3, off4;
+    uint32_t rows, units, steps, directions;
+    uint32_t gates_first, gates_step, gates_ld;
+    uint32_t gy_first, gy_step, gy_ld;
+    uint32_t state_first, state_step, state_ld;
+    uint32_t dc_in, dc_out, carry;
+    uint32_t w;
+    uint32_t flags;
+    uint32_t gates_second, gy_second, state_second, dc_in_second, dc_out_second, carry_second, w_second;
+};
+
 /* ---- The complete operator: one time step in pieces ----
  *
  * What the fused kernels above do not cover goes through these: the recurrent product is a GEMM into `rec`, and a POINT kernel does the rest

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "internal.h"
 #include "placed.h"
 
 #include "../tools/covering.h"
@@ -645,6 +646,58 @@ Test(operator, awkward_sizes)
 }
 
 /* More rows than one axis of a dispatch has workgroups, just as many, one less; and twice as many. */
+/* All time steps in one dispatch, whatever the device would choose by itself. */
+Test(operator, sequences_at_once)
+{
+    static const struct {
+        VklCell cell;
+        uint64_t T, N, I, H, layers;
+        VklDirection direction;
+        VklMerge merge;
+        VklBias bias;
+        bool last_only, batch_first;
+        unsigned absent;
+    } cases[] = {
+        {VKL_CELL_LSTM, 1, 1, 1, 1, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, 0},
+        {VKL_CELL_LSTM, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, true, 0},
+        {VKL_CELL_LSTM, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, true, false, 0},
+        {VKL_CELL_LSTM, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false,
+         PROBLEM_BIT(PROBLEM_GHN) | PROBLEM_BIT(PROBLEM_GCN) | PROBLEM_BIT(PROBLEM_H0) | PROBLEM_BIT(PROBLEM_C0)},
+        {VKL_CELL_LSTM, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, PROBLEM_BIT(PROBLEM_GY)},
+        {VKL_CELL_GRU, 1, 1, 1, 1, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, 0},
+        {VKL_CELL_GRU, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_DOUBLE, true, false, 0},
+        {VKL_CELL_GRU, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, true, 0},
+        {VKL_CELL_GRU, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false,
+         PROBLEM_BIT(PROBLEM_GHN) | PROBLEM_BIT(PROBLEM_H0)},
+        {VKL_CELL_GRU, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_NONE, true, false,
+         PROBLEM_BIT(PROBLEM_GHN)},
+        {VKL_CELL_RNN_TANH, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, true, 0},
+        {VKL_CELL_RNN_TANH, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, false, 0},
+        {VKL_CELL_RNN_RELU, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false,
+         PROBLEM_BIT(PROBLEM_GHN)},
+        {VKL_CELL_RNN_RELU, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, 0},
+    };
+    if (device->caps.storage_buffers < 5) /* the floor has four: every step is a dispatch of its own there */
+        return;
+    for (size_t k = 0; k < COUNT(cases); k++) {
+        VklRnnDesc desc = vkl_rnn_desc(cases[k].cell, cases[k].I, cases[k].H);
+        desc.layers = cases[k].layers;
+        desc.direction = cases[k].direction;
+        desc.merge = cases[k].merge;
+        desc.bias = cases[k].bias;
+        desc.last_only = cases[k].last_only;
+        desc.batch_first = cases[k].batch_first;
+        desc.path = VKL_RNN_PATH_SEQUENCE;
+        Problem problem;
+        cr_assert(problem_make(&desc, cases[k].T, cases[k].N, PROBLEM_FULL, cases[k].absent, &problem));
+        cr_assert(problem_draw_and_solve(&problem, (uint32_t)k + 1, cases[k].H > 100 ? 0.2f : WEIGHTS));
+        check_problem(device, &problem);
+        problem_free(&problem);
+    }
+    cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
+    cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
+}
+
 Test(operator, batches_of_65536_rows)
 {
     static const size_t sizes[][4] = {{5, 13107, 1, 2}, {4, 16384, 2, 1}, {1, 65537, 1, 1}, {2, 70000, 1, 1}};

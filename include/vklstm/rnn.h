@@ -96,6 +96,14 @@ typedef enum VklRecurrentDropout {
     VKL_RECURRENT_DROPOUT_PER_GATE = 1 /* a mask of its own for each gate, as Keras draws them */
 } VklRecurrentDropout;
 
+/* How the time steps of a layer are done. Results agree within the budget of docs/numerics.md. */
+typedef enum VklRnnPath {
+    VKL_RNN_PATH_AUTO = 0,    /* what pays on the device at these sizes */
+    VKL_RNN_PATH_STEP = 1,    /* one dispatch or a few for each time step */
+    VKL_RNN_PATH_SEQUENCE = 2 /* all time steps in one dispatch: cells without options, on devices and at sizes that have a kernel
+                                 for it (else VKL_ERROR_UNSUPPORTED) */
+} VklRnnPath;
+
 typedef struct VklRnnDesc {
     size_t struct_size;
     VklCell cell;
@@ -124,6 +132,7 @@ typedef struct VklRnnDesc {
     bool batch_first;    /* x, y, gy, dx are [N][T][...]; default false */
     bool last_only;      /* y and gy are [N][W]: the final state of each direction; default false */
     bool recompute;      /* the reserve keeps h and c alone, and backward computes the gates again; default false */
+    VklRnnPath path;     /* default VKL_RNN_PATH_AUTO */
 } VklRnnDesc;
 
 VKL_API VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size);
