@@ -40,7 +40,14 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         .shared_memory = limits->shared_memory,
         .workgroups = {limits->workgroups[0], limits->workgroups[1], limits->workgroups[2]},
         .workgroup = 64,
+        .vendor = info->vendor_id,
+        .subgroup_min = info->features.subgroup_size_min,
+        .subgroup_max = info->features.subgroup_size_max,
+        .parallel = info->type == VKL_DEVICE_DISCRETE || info->type == VKL_DEVICE_VIRTUAL ? 16384 : 4096,
     };
+    /* workgroups lie along x */
+    if (caps->workgroup_invocations > limits->workgroup_size[0])
+        caps->workgroup_invocations = limits->workgroup_size[0];
     /* shaders index elements with 32 bits, and element offsets are added to indices */
     if (caps->storage_range > UINT64_C(0x1fffffff0))
         caps->storage_range = UINT64_C(0x1fffffff0);

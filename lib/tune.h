@@ -25,8 +25,16 @@ typedef struct VklCaps {
     uint32_t storage_buffers;   /* of one kernel */
     uint32_t workgroups[3];
     uint32_t workgroup_invocations, shared_memory;
-    uint32_t workgroup; /* invocations of a linear workgroup */
+    uint32_t workgroup;                  /* invocations of a linear workgroup */
+    uint32_t vendor;                     /* PCI id, or what Khronos has given: VKL_VENDOR_AMD ... */
+    uint32_t subgroup_min, subgroup_max; /* sizes that a pipeline can ask for; equal: it has no choice */
+    uint32_t parallel;                   /* invocations that keep the device busy: a guess from its type */
 } VklCaps;
+
+#define VKL_VENDOR_AMD 0x1002u
+#define VKL_VENDOR_INTEL 0x8086u
+#define VKL_VENDOR_NVIDIA 0x10deu
+#define VKL_VENDOR_QUALCOMM 0x5143u
 
 /* Which kernel does many time steps of a layer at once, and in which shape. */
 typedef struct VklSequenceShape {

@@ -46,6 +46,8 @@ typedef struct VklDeviceFeatures {
     bool subgroup_size_control;
     bool cooperative_matrix;
     bool unified_memory; /* all device memory is visible to the host */
+    uint32_t subgroup_size_min,
+        subgroup_size_max; /* what a kernel can ask for; both subgroup_size without subgroup_size_control */
 } VklDeviceFeatures;
 
 typedef struct VklDeviceInfo {

@@ -71,7 +71,7 @@ void vkl_cpu_device_info(VklDeviceInfo *info)
                 .shared_memory = UINT32_MAX,
                 .push_constants = UINT32_MAX,
             },
-        .features = {.subgroup_size = 1, .unified_memory = true},
+        .features = {.subgroup_size = 1, .unified_memory = true, .subgroup_size_min = 1, .subgroup_size_max = 1},
     };
     snprintf(info->name, sizeof(info->name), "CPU");
     snprintf(info->driver, sizeof(info->driver), "%s", instruction_set());

@@ -121,8 +121,10 @@ static VklStatus new_device(VklContext *context, VklVkDevice *vk, const VklVkPhy
         vk->heap.alignment = properties.limits.minStorageBufferOffsetAlignment;
     vkl_limits_lower(&info.limits, limits);
     status = vkl_device_new(context, &vkl_vk_backend, &info, device);
-    if (!status)
+    if (!status) {
+        vk->subgroup_size_control = info.features.subgroup_size_control;
         (*device)->impl = vk;
+    }
     return status;
 }
 
@@ -161,7 +163,8 @@ static VklStatus open_device(VklDevice *device, const char *caller)
 
 static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions)
 {
-    const char *portability = PORTABILITY_SUBSET;
+    const char *names[2];
+    uint32_t count = 0;
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -169,13 +172,23 @@ static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions
         .queueCount = 1,
         .pQueuePriorities = &priority,
     };
-    /* Kernels use nothing that a feature stands for. */
+    if (vkl_vk_has_extension(extensions, PORTABILITY_SUBSET))
+        names[count++] = PORTABILITY_SUBSET;
+    /* What a driver has as an extension is asked for by its name, also where its version has it too. */
+    if (vk->subgroup_size_control && vkl_vk_has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
+        names[count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
+        .subgroupSizeControl = VK_TRUE,
+    };
+    /* Kernels need nothing that a feature stands for; they run faster with a choice of subgroup size. */
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .pNext = vk->subgroup_size_control ? &subgroup : NULL,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = vkl_vk_has_extension(extensions, PORTABILITY_SUBSET) ? 1 : 0,
-        .ppEnabledExtensionNames = &portability,
+        .enabledExtensionCount = count,
+        .ppEnabledExtensionNames = names,
     };
     return vk->instance_functions.vkCreateDevice(vk->physical, &info, NULL, &vk->handle);
 }

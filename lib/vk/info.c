@@ -235,6 +235,9 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
         .maxBufferSize = UINT64_MAX,
     };
     VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES,
+    };
     Chain chain = {(VkBaseOutStructure *)&all};
     add(&chain, &maintenance3);
     add(&chain, &subgroup);
@@ -242,6 +245,8 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
         add(&chain, &maintenance4);
     if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(&there, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME))
         add(&chain, &driver);
+    if (version >= VK_API_VERSION_1_3 || vkl_vk_has_extension(&there, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
+        add(&chain, &sizes);
     functions->vkGetPhysicalDeviceProperties2(from->handle, &all);
 
     made.limits.allocation_size = maintenance3.maxMemoryAllocationSize < maintenance4.maxBufferSize
@@ -257,6 +262,10 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
         query_features(functions, from->handle, version, &there, &made.features);
     }
     vkl_vk_extensions_finish(&there);
+    bool choice = made.features.subgroup_size_control && sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    made.features.subgroup_size_control = choice;
+    made.features.subgroup_size_min = choice ? sizes.minSubgroupSize : subgroup.subgroupSize;
+    made.features.subgroup_size_max = choice ? sizes.maxSubgroupSize : subgroup.subgroupSize;
     *info = made;
     return VKL_OK;
 }

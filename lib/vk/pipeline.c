@@ -101,6 +101,12 @@ static VkResult create(VklVkDevice *vk, uint16_t kernel, const uint32_t spec[VKL
             },
         .layout = vk->pipelines.layouts[vkl_kernel_info[kernel].bindings],
     };
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = spec[VKL_SPEC_SUBGROUP],
+    };
+    if (vk->subgroup_size_control && spec[VKL_SPEC_SUBGROUP])
+        info.stage.pNext = &subgroup;
     *call = "vkCreateComputePipelines";
     result = vk->functions.vkCreateComputePipelines(vk->handle, vk->pipelines.cache, 1, &info, NULL, pipeline);
     vk->functions.vkDestroyShaderModule(vk->handle, module, NULL);

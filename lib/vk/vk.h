@@ -119,7 +119,8 @@ typedef struct VklVkDevice {
     VkPhysicalDevice physical;
     VkDevice handle;
     bool imported;
-    bool debug; /* names and labels */
+    bool debug;                 /* names and labels */
+    bool subgroup_size_control; /* enabled: pipelines may ask for a size */
 
     VkQueue queue;
     uint32_t queue_family, queue_index;
