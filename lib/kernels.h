@@ -35,7 +35,8 @@
     X(MOVE, move, VklMoveArgs, 3, 0x1)                                        \
     X(DROPOUT, dropout, VklDropoutArgs, 3, 0x1)                               \
     X(SPREAD, spread, VklSpreadArgs, 3, 0x3)                                  \
-    X(COLUMN_DOT, column_dot, VklColumnDotArgs, 3, 0x1)
+    X(COLUMN_DOT, column_dot, VklColumnDotArgs, 3, 0x1)                       \
+    X(PROBE, probe, VklProbeArgs, 2, 0x1)
 
 typedef enum VklKernel {
 #define X(name, shader, args, bindings, writable) VKL_KERNEL_##name,

@@ -32,6 +32,8 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_MOVE:
     case VKL_KERNEL_DROPOUT:
         return 0;
+    case VKL_KERNEL_PROBE:
+        return op->spec[VKL_SPEC_FORM] == VKL_PROBE_COPY ? 0 : 2.0 * (double)op->work * (double)op->work_cost;
     default:
         return 2.0 * (double)op->work * (double)op->work_cost;
     }

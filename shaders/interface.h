@@ -365,6 +365,19 @@ struct VklActivationArgs {
     uint32_t activation;
 };
 
+/* PROBE: what the two lines of a roofline are measured with. Bindings: out (write), in (read), both 16-byte aligned. One invocation for each of
+ * `count` groups of four numbers of out.
+ * ARITHMETIC: x, y, z = in[0], in[1], in[2] + i % 16; twelve sums a_k = z + k, k < 12, become a_k x + y, 4 * rounds times; out[i] = a_0..3 +
+ * a_4..7 + a_8..11. How multiply-adds are rounded is left open. COPY: out[i] = in[i]. */
+#define VKL_PROBE_ARITHMETIC 0
+#define VKL_PROBE_COPY 1
+#define VKL_PROBE_SUMS 12
+#define VKL_PROBE_UNROLL 4
+struct VklProbeArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t count, rounds;
+};
+
 #ifdef VKL_GLSL
 #undef uint32_t
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "internal.h"
 
 #define T 7
 #define N 3
@@ -128,4 +129,62 @@ Test(profile, thousands_of_calls_are_all_counted)
     cr_assert_gt(after.dispatches - before.dispatches, 4096u);
     cr_expect_eq(count_calls(&rig), after.dispatches - before.dispatches);
     rig_end(&rig);
+}
+
+/* The kernel behind it. x = 1 - 2^-6 is exact; 80 multiply-adds lose at most half an ulp of 32 each, fused or not, and three sums as much. */
+Test(profile, probe_multiplies_adds_and_copies)
+{
+    enum { COUNT = 37, ROUNDS = 20 };
+    const float given[4] = {0.984375f, 0.25f, 1.5f, 0};
+    VklContext *context = test_context();
+    VklDevice *device = test_device(context);
+    VklStream *stream;
+    float in[4 * COUNT], out[4 * COUNT];
+    double want[4 * COUNT];
+    test_random(in, 4 * COUNT, 5, 1);
+    TEST_OK(context, vkl_stream_create(device, &stream));
+    for (uint32_t form = VKL_PROBE_ARITHMETIC; form <= VKL_PROBE_COPY; form++) {
+        if (form == VKL_PROBE_ARITHMETIC)
+            memcpy(in, given, sizeof(given));
+        for (int i = 0; i < 4 * COUNT; i++) {
+            want[i] = form == VKL_PROBE_COPY ? in[i] : 0;
+            for (int k = i % 4; k < VKL_PROBE_SUMS && form == VKL_PROBE_ARITHMETIC; k += 4) {
+                double sum = (double)given[2] + i / 4 % 16 + k;
+                for (int round = 0; round < ROUNDS * VKL_PROBE_UNROLL; round++)
+                    sum = sum * (double)given[0] + (double)given[1];
+                want[i] += sum;
+            }
+        }
+        VklSlice slots[VKL_SLOT_COUNT] = {{NULL, 0}};
+        slots[VKL_SLOT_X] = vkl_slice(test_buffer(device, in, 4 * COUNT), 0);
+        slots[VKL_SLOT_Y] = vkl_slice(test_buffer(device, NULL, 4 * COUNT), 0);
+        VklArgs args = {.PROBE = {.count = COUNT, .rounds = ROUNDS}};
+        VklOperand operands[] = {{vkl_array(VKL_SLOT_Y, 0), 4 * COUNT, VKL_WRITE},
+                                 {vkl_array(VKL_SLOT_X, 0), 4 * COUNT, VKL_READ}};
+        VklPlan plan;
+        vkl_plan_init(&plan, &device->caps);
+        vkl_plan_call(&plan, VKL_KERNEL_PROBE, form, COUNT, operands, &args, COUNT, 1);
+        TEST_OK(context, vkl_exec_record_once(device, stream, &plan, slots, "probe", NULL));
+        TEST_OK(context, vkl_stream_wait(stream));
+        test_read(device, slots[VKL_SLOT_Y].buffer, out, 4 * COUNT);
+        test_compare(form ? "copy" : "multiply-adds", out, want, 4 * COUNT, form ? 0 : 84 * 0x1p-24);
+        vkl_buffer_destroy(slots[VKL_SLOT_X].buffer);
+        vkl_buffer_destroy(slots[VKL_SLOT_Y].buffer);
+    }
+    vkl_stream_destroy(stream);
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
+}
+
+Test(profile, a_device_tells_what_it_can_do_at_best)
+{
+    VklContext *context = test_context();
+    VklDevice *device = test_device(context);
+    VklDeviceSpeed speed = {0, 0};
+    TEST_OK(context, vkl_device_measure(device, &speed));
+    cr_expect(speed.flops > 0 && isfinite(speed.flops), "%g", speed.flops);
+    cr_expect(speed.bandwidth > 0 && isfinite(speed.bandwidth), "%g", speed.bandwidth);
+    cr_expect_eq(vkl_device_measure(device, NULL), VKL_ERROR_INVALID);
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
 }

@@ -100,6 +100,17 @@ VKL_API void vkl_device_destroy(VklDevice *device);
 /* Limits are those in force, VklDeviceDesc.limits taken in. */
 VKL_API void vkl_device_info(const VklDevice *device, VklDeviceInfo *info);
 
+/* What a device can do at best, as two small kernels find it: 32-bit multiply-adds that wait for nothing, and a copy of arrays larger than
+ * caches. The two lines of a roofline (Williams, Waterman and Patterson 2009). */
+typedef struct VklDeviceSpeed {
+    double flops;     /* multiplications and additions a second */
+    double bandwidth; /* bytes read and written a second */
+} VklDeviceSpeed;
+
+/* Measures for about a tenth of a second, on a stream of its own; allocates up to 512 MiB meanwhile, less where the device has less. On a
+ * busy device it finds less. Errors: memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_device_measure(VklDevice *device, VklDeviceSpeed *speed);
+
 VKL_API VklContext *vkl_device_context(const VklDevice *device);
 
 /* vkl_context_error() of the device's context. */
