@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * statistics FILE.spv [WORKGROUP [FORM]] : compiles a shader with the first driver that the Vulkan loader offers, as the library does, and
- * prints on one line what the driver says of the result (VK_KHR_pipeline_executable_properties). Nothing is allocated or run, so
- * a driver without its device will do: RADV with RADV_FORCE_FAMILY, or any of Mesa's under a drm-shim.
+ * statistics SHADERS [LISTINGS] < ROWS : compiles shaders with the first driver that the Vulkan loader offers, as the library does, and prints
+ * what the driver says of the results (VK_KHR_pipeline_executable_properties). Nothing is allocated or run, so a driver without its
+ * device will do: RADV with RADV_FORCE_FAMILY, or any of Mesa's under a drm-shim.
  *
- * Exit status: 0 compiled; 1 not; 2 wrong usage, or no driver with statistics. */
+ * A row, of those that `variants` prints, has the name of a file in SHADERS without .spv, how many storage buffers it has, and the specialization
+ * constants ID=VALUE with commas between them; @SIZE behind them is the size of subgroups that is asked for, where the driver lets it be. What
+ * follows is not looked at. A line for each row: "ok" or the error, a tab, the statistics "NAME=VALUE; ...". With LISTINGS, the machine code of row N goes
+ * to LISTINGS/N.txt.
+ *
+ * Exit status: 0; 2 wrong usage, or no driver with statistics. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,39 +17,59 @@
 #include <string.h>
 #include <vulkan/vulkan.h>
 
-#include "../../shaders/interface.h"
-
-#define BINDINGS 4 /* of any kernel, all in set 0 */
+#define MAX_BINDINGS 16
+#define MAX_CONSTANTS 32
 #define PUSH_CONSTANTS 128
 #define MAX_EXTENSIONS 512
 #define MAX_EXECUTABLES 8
 #define MAX_STATISTICS 64
+#define MAX_REPRESENTATIONS 32
+#define MAX_ROWS 4096
 #define MAX_WORDS (1 << 20)
 
-static void require(VkResult result, const char *call, int status)
-{
-    if (result == VK_SUCCESS)
-        return;
-    fprintf(stderr, "statistics: %s: %d\n", call, result);
-    exit(status);
-}
+#define FAIL(...) (fprintf(stderr, "statistics: " __VA_ARGS__), fputc('\n', stderr), exit(2))
 
-#define NEED(call) require(call, #call, 2)
-#define COMPILE(call) require(call, #call, 1)
+static void require(VkResult result, const char *call)
+{
+    if (result != VK_SUCCESS)
+        FAIL("%s: %d", call, result);
+}
+#define NEED(call) require(call, #call)
+
+typedef struct Driver {
+    VkPhysicalDevice physical;
+    VkDevice device;
+    bool subgroup_sizes; /* can be asked for */
+    uint32_t smallest, largest;
+    VkPipelineLayout layouts[MAX_BINDINGS + 1]; /* by number of bindings, made when needed */
+    PFN_vkGetPipelineExecutablePropertiesKHR get_executables;
+    PFN_vkGetPipelineExecutableStatisticsKHR get_statistics;
+    PFN_vkGetPipelineExecutableInternalRepresentationsKHR get_representations;
+} Driver;
+
+typedef struct Row {
+    char name[128];
+    uint32_t bindings;
+    uint32_t count;
+    VkSpecializationMapEntry entries[MAX_CONSTANTS];
+    uint32_t values[MAX_CONSTANTS];
+    uint32_t subgroup;
+} Row;
+
+/* ---- The driver ---- */
 
 static VkPhysicalDevice find_device(void)
 {
-    VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .apiVersion = VK_API_VERSION_1_1};
+    VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .apiVersion = VK_API_VERSION_1_3};
     VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
     VkInstance instance;
     NEED(vkCreateInstance(&info, NULL, &instance));
     VkPhysicalDevice device;
     uint32_t count = 1;
     VkResult result = vkEnumeratePhysicalDevices(instance, &count, &device);
-    if ((result == VK_SUCCESS || result == VK_INCOMPLETE) && count)
-        return device;
-    fprintf(stderr, "statistics: the loader offers no device\n");
-    exit(2);
+    if ((result != VK_SUCCESS && result != VK_INCOMPLETE) || !count)
+        FAIL("the loader offers no device");
+    return device;
 }
 
 static bool has_extension(VkPhysicalDevice physical, const char *name)
@@ -58,18 +83,46 @@ static bool has_extension(VkPhysicalDevice physical, const char *name)
     return false;
 }
 
-/* no feature but the one that asks for statistics: the shaders need none */
-static VkDevice open_device(VkPhysicalDevice physical)
+/* The features that the driver has of those that kernels may use, and the one that asks for statistics. */
+static void open_device(Driver *driver)
 {
-    const char *extension = VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
-    if (!has_extension(physical, extension)) {
-        fprintf(stderr, "statistics: the driver has no %s\n", extension);
-        exit(2);
-    }
+    const char *names[4] = {VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME};
+    uint32_t count = 1;
+    if (!has_extension(driver->physical, names[0]))
+        FAIL("the driver has no %s", names[0]);
     VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR statistics = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
-        .pipelineExecutableInfo = VK_TRUE,
     };
+    VkPhysicalDeviceSubgroupSizeControlFeatures sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
+        .pNext = &statistics,
+    };
+    VkPhysicalDeviceShaderFloat16Int8Features float16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
+        .pNext = &sizes,
+    };
+    VkPhysicalDevice16BitStorageFeatures storage = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+        .pNext = &float16,
+    };
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &storage};
+    vkGetPhysicalDeviceFeatures2(driver->physical, &features);
+    features.features = (VkPhysicalDeviceFeatures){.shaderInt16 = features.features.shaderInt16};
+    statistics.pipelineExecutableInfo = VK_TRUE;
+    if (has_extension(driver->physical, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
+        names[count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+    if (has_extension(driver->physical, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME))
+        names[count++] = VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
+
+    VkPhysicalDeviceSubgroupSizeControlProperties limits = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES,
+    };
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &limits};
+    vkGetPhysicalDeviceProperties2(driver->physical, &properties);
+    driver->subgroup_sizes = sizes.subgroupSizeControl && limits.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    driver->smallest = limits.minSubgroupSize;
+    driver->largest = limits.maxSubgroupSize;
+
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -78,22 +131,32 @@ static VkDevice open_device(VkPhysicalDevice physical)
     };
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = &statistics,
+        .pNext = &features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = 1,
-        .ppEnabledExtensionNames = &extension,
+        .enabledExtensionCount = count,
+        .ppEnabledExtensionNames = names,
     };
     VkDevice device;
-    NEED(vkCreateDevice(physical, &info, NULL, &device));
-    return device;
+    NEED(vkCreateDevice(driver->physical, &info, NULL, &device));
+    driver->device = device;
+    driver->get_executables =
+        (PFN_vkGetPipelineExecutablePropertiesKHR)vkGetDeviceProcAddr(device, "vkGetPipelineExecutablePropertiesKHR");
+    driver->get_statistics =
+        (PFN_vkGetPipelineExecutableStatisticsKHR)vkGetDeviceProcAddr(device, "vkGetPipelineExecutableStatisticsKHR");
+    driver->get_representations = (PFN_vkGetPipelineExecutableInternalRepresentationsKHR)vkGetDeviceProcAddr(
+        device, "vkGetPipelineExecutableInternalRepresentationsKHR");
 }
 
-static VkPipelineLayout make_layout(VkDevice device)
+/* ---- Compiling ---- */
+
+static VkPipelineLayout layout_of(Driver *driver, uint32_t bindings)
 {
-    VkDescriptorSetLayoutBinding bindings[BINDINGS];
-    for (uint32_t i = 0; i < BINDINGS; i++)
-        bindings[i] = (VkDescriptorSetLayoutBinding){
+    if (driver->layouts[bindings])
+        return driver->layouts[bindings];
+    VkDescriptorSetLayoutBinding binding[MAX_BINDINGS];
+    for (uint32_t i = 0; i < bindings; i++)
+        binding[i] = (VkDescriptorSetLayoutBinding){
             .binding = i,
             .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
             .descriptorCount = 1,
@@ -101,11 +164,11 @@ static VkPipelineLayout make_layout(VkDevice device)
         };
     VkDescriptorSetLayoutCreateInfo set_info = {
         .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
-        .bindingCount = BINDINGS,
-        .pBindings = bindings,
+        .bindingCount = bindings,
+        .pBindings = binding,
     };
     VkDescriptorSetLayout set;
-    NEED(vkCreateDescriptorSetLayout(device, &set_info, NULL, &set));
+    NEED(vkCreateDescriptorSetLayout(driver->device, &set_info, NULL, &set));
     VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, PUSH_CONSTANTS};
     VkPipelineLayoutCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
@@ -114,55 +177,56 @@ static VkPipelineLayout make_layout(VkDevice device)
         .pushConstantRangeCount = 1,
         .pPushConstantRanges = &range,
     };
-    VkPipelineLayout layout;
-    NEED(vkCreatePipelineLayout(device, &info, NULL, &layout));
-    return layout;
+    NEED(vkCreatePipelineLayout(driver->device, &info, NULL, &driver->layouts[bindings]));
+    return driver->layouts[bindings];
 }
 
-static VkShaderModule load(VkDevice device, const char *path)
+static VkResult load(const Driver *driver, const char *directory, const char *name, VkShaderModule *module)
 {
     static uint32_t code[MAX_WORDS];
+    char path[4096];
+    snprintf(path, sizeof path, "%.3900s/%.127s.spv", directory, name);
     FILE *file = fopen(path, "rb");
     size_t words = file ? fread(code, sizeof *code, MAX_WORDS, file) : 0;
     if (file)
         fclose(file);
-    if (words < 5 || words == MAX_WORDS || code[0] != 0x07230203) {
-        fprintf(stderr, "statistics: %s is not SPIR-V\n", path);
-        exit(2);
-    }
+    if (words < 5 || words == MAX_WORDS || code[0] != 0x07230203)
+        FAIL("%s is not SPIR-V", path);
     VkShaderModuleCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
         .codeSize = words * sizeof *code,
         .pCode = code,
     };
-    VkShaderModule module;
-    COMPILE(vkCreateShaderModule(device, &info, NULL, &module));
-    return module;
+    return vkCreateShaderModule(driver->device, &info, NULL, module);
 }
 
-static VkPipeline compile(VkDevice device, VkShaderModule module, const uint32_t spec[VKL_SPEC_COUNT])
+static VkResult compile(Driver *driver, const Row *row, VkShaderModule module, bool listing, VkPipeline *pipeline)
 {
-    VkSpecializationMapEntry entries[VKL_SPEC_COUNT];
-    for (uint32_t i = 0; i < VKL_SPEC_COUNT; i++)
-        entries[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof(uint32_t), sizeof(uint32_t)};
-    VkSpecializationInfo constants = {VKL_SPEC_COUNT, entries, VKL_SPEC_COUNT * sizeof(uint32_t), spec};
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = row->subgroup,
+    };
+    bool ask = row->subgroup && driver->subgroup_sizes && row->subgroup >= driver->smallest && row->subgroup <= driver->largest;
+    VkSpecializationInfo constants = {row->count, row->entries, row->count * sizeof *row->values, row->values};
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-        .flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR,
+        .flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR |
+                 (listing ? (VkPipelineCreateFlags)VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR : 0),
         .stage =
             {
                 .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                .pNext = ask ? &size : NULL,
                 .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                 .module = module,
                 .pName = "main",
                 .pSpecializationInfo = &constants,
             },
-        .layout = make_layout(device),
+        .layout = layout_of(driver, row->bindings),
     };
-    VkPipeline pipeline;
-    COMPILE(vkCreateComputePipelines(device, VK_NULL_HANDLE, 1, &info, NULL, &pipeline));
-    return pipeline;
+    return vkCreateComputePipelines(driver->device, VK_NULL_HANDLE, 1, &info, NULL, pipeline);
 }
+
+/* ---- What the driver says ---- */
 
 static double number(const VkPipelineExecutableStatisticKHR *statistic)
 {
@@ -178,10 +242,8 @@ static double number(const VkPipelineExecutableStatisticKHR *statistic)
     }
 }
 
-static void print_executable(VkDevice device, VkPipeline pipeline, uint32_t index)
+static void print_statistics(const Driver *driver, VkPipeline pipeline, uint32_t index)
 {
-    PFN_vkGetPipelineExecutableStatisticsKHR get =
-        (PFN_vkGetPipelineExecutableStatisticsKHR)vkGetDeviceProcAddr(device, "vkGetPipelineExecutableStatisticsKHR");
     VkPipelineExecutableInfoKHR info = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR,
         .pipeline = pipeline,
@@ -191,42 +253,120 @@ static void print_executable(VkDevice device, VkPipeline pipeline, uint32_t inde
     for (uint32_t i = 0; i < MAX_STATISTICS; i++)
         statistics[i] = (VkPipelineExecutableStatisticKHR){.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR};
     uint32_t count = MAX_STATISTICS;
-    NEED(get(device, &info, &count, statistics));
+    NEED(driver->get_statistics(driver->device, &info, &count, statistics));
     for (uint32_t i = 0; i < count; i++)
         if (!strstr(statistics[i].name, "ash")) /* hashes of source and code */
             printf("; %s=%.10g", statistics[i].name, number(&statistics[i]));
 }
 
-int main(int argc, char **argv)
+/* The last of what a driver shows that is called assembly: intermediate forms come before it. */
+static void write_listing(const Driver *driver, VkPipeline pipeline, uint32_t index, FILE *file)
 {
-    if (argc < 2 || argc > 4) {
-        fprintf(stderr, "usage: statistics FILE.spv [WORKGROUP [FORM]]\n");
-        return 2;
-    }
-    uint32_t spec[VKL_SPEC_COUNT] = {
-        [VKL_SPEC_WORKGROUP] = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 64,
-        [VKL_SPEC_FORM] = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 0,
+    VkPipelineExecutableInfoKHR info = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR,
+        .pipeline = pipeline,
+        .executableIndex = index,
     };
-    VkPhysicalDevice physical = find_device();
-    VkDevice device = open_device(physical);
-    VkPipeline pipeline = compile(device, load(device, argv[1]), spec);
+    VkPipelineExecutableInternalRepresentationKHR texts[MAX_REPRESENTATIONS];
+    for (uint32_t i = 0; i < MAX_REPRESENTATIONS; i++)
+        texts[i] = (VkPipelineExecutableInternalRepresentationKHR){
+            .sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INTERNAL_REPRESENTATION_KHR,
+        };
+    uint32_t count = MAX_REPRESENTATIONS;
+    NEED(driver->get_representations(driver->device, &info, &count, texts));
+    for (uint32_t i = 0; i < count; i++)
+        texts[i].pData = calloc(1, texts[i].dataSize + 1);
+    NEED(driver->get_representations(driver->device, &info, &count, texts));
+    const char *last = NULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (texts[i].isText && (strstr(texts[i].name, "ssembl") || count == 1))
+            last = texts[i].pData;
+    if (last)
+        fputs(last, file);
+    for (uint32_t i = 0; i < count; i++)
+        free(texts[i].pData);
+}
 
-    PFN_vkGetPipelineExecutablePropertiesKHR get =
-        (PFN_vkGetPipelineExecutablePropertiesKHR)vkGetDeviceProcAddr(device, "vkGetPipelineExecutablePropertiesKHR");
+static void print_executables(const Driver *driver, VkPipeline pipeline, FILE *listing)
+{
     VkPipelineInfoKHR info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_INFO_KHR, .pipeline = pipeline};
     VkPipelineExecutablePropertiesKHR executables[MAX_EXECUTABLES];
     for (uint32_t i = 0; i < MAX_EXECUTABLES; i++)
         executables[i] = (VkPipelineExecutablePropertiesKHR){.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR};
     uint32_t count = MAX_EXECUTABLES;
-    NEED(get(device, &info, &count, executables));
-    VkPhysicalDeviceProperties properties;
-    vkGetPhysicalDeviceProperties(physical, &properties);
-    printf("%s", properties.deviceName);
-    for (uint32_t i = 0; i < count; i++) {
-        printf("; subgroups of %u", executables[i].subgroupSize);
-        print_executable(device, pipeline, i);
-    }
+    NEED(driver->get_executables(driver->device, &info, &count, executables));
+    /* of several executables, which ANV makes where it leaves the width open, the last is the widest */
+    if (!count)
+        FAIL("the driver says nothing of a pipeline");
+    printf("ok\tSubgroup=%u", executables[count - 1].subgroupSize);
+    print_statistics(driver, pipeline, count - 1);
     printf("\n");
+    if (listing)
+        write_listing(driver, pipeline, count - 1, listing);
+}
+
+/* ---- Rows ---- */
+
+static bool read_row(const char *line, Row *row)
+{
+    char constants[1024] = "";
+    *row = (Row){.count = 0};
+    if (sscanf(line, "%127s %u %1023s", row->name, &row->bindings, constants) < 2 || row->bindings > MAX_BINDINGS)
+        return false;
+    for (char *at = constants; *at && row->count < MAX_CONSTANTS;) {
+        char *value, *end;
+        uint32_t id = (uint32_t)strtoul(at, &value, 10);
+        if (*value != '=')
+            return false;
+        uint32_t i = row->count++;
+        row->values[i] = (uint32_t)strtoul(value + 1, &end, 10);
+        row->entries[i] = (VkSpecializationMapEntry){id, i * (uint32_t)sizeof *row->values, sizeof *row->values};
+        at = *end == ',' ? end + 1 : end;
+        if (*at == '@') {
+            row->subgroup = (uint32_t)strtoul(at + 1, &end, 10);
+            return !*end;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || argc > 3)
+        FAIL("usage: statistics SHADERS [LISTINGS] < ROWS");
+    /* all rows first: a driver may close what it takes for its own, as Turnip does with standard input where it has no device */
+    static Row rows[MAX_ROWS];
+    char line[4096];
+    unsigned count = 0;
+    for (; fgets(line, sizeof line, stdin); count++)
+        if (count == MAX_ROWS || !read_row(line, &rows[count]))
+            FAIL("row %u is not \"NAME BINDINGS ID=VALUE,...\": %s", count, line);
+    Driver driver = {.physical = find_device()};
+    open_device(&driver);
+    for (unsigned n = 0; n < count; n++) {
+        const Row *row = &rows[n];
+        VkShaderModule module;
+        VkPipeline pipeline;
+        VkResult result = load(&driver, argv[1], row->name, &module);
+        if (result == VK_SUCCESS)
+            result = compile(&driver, row, module, argc > 2, &pipeline);
+        if (result != VK_SUCCESS) {
+            printf("error %d\t\n", result);
+        } else {
+            FILE *listing = NULL;
+            if (argc > 2) {
+                char path[4096];
+                snprintf(path, sizeof path, "%s/%u.txt", argv[2], n);
+                listing = fopen(path, "w");
+                if (!listing)
+                    FAIL("%s cannot be written", path);
+            }
+            print_executables(&driver, pipeline, listing);
+            if (listing)
+                fclose(listing);
+        }
+        fflush(stdout); /* a compiler may crash on the next */
+    }
     /* nothing is destroyed: the process ends, and the device does not exist */
-    return count ? 0 : 1;
+    return 0;
 }
