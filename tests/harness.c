@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "harness.h"
+#include "cpu/kernels.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -71,14 +72,27 @@ static VklDevice *create_device(VklContext *context, const char *selector)
     return device;
 }
 
+/* Another level of the CPU backend's kernels than the best of the machine. */
+static void choose_level(VklDevice *device, const char *name)
+{
+    VklDeviceInfo info = {.struct_size = sizeof info};
+    vkl_device_info(device, &info);
+    if (info.type == VKL_DEVICE_CPU && name && *name)
+        cr_assert(vkl_cpu_device_level(device, name), "this machine has no kernels \"%s\"", name);
+}
+
 VklDevice *test_device(VklContext *context)
 {
-    return create_device(context, device_selector());
+    VklDevice *device = create_device(context, device_selector());
+    choose_level(device, getenv("VKL_TEST_CPU"));
+    return device;
 }
 
 VklDevice *test_device_cpu(VklContext *context)
 {
-    return create_device(context, "cpu");
+    VklDevice *device = create_device(context, "cpu");
+    choose_level(device, "plain");
+    return device;
 }
 
 void test_random(float *out, size_t n, uint32_t seed, float scale)

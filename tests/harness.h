@@ -6,6 +6,7 @@
  * The same program runs once for each device. The environment decides:
  *     VKL_TEST_DEVICE   a selector of vkl_device_desc(): "cpu" (default), "vulkan:llvmpipe", "vulkan:SwiftShader"
  *     VKL_TEST_LIMITS   "floor": the limits that Vulkan 1.1 guarantees in place of the device's own
+ *     VKL_TEST_CPU      the level of the CPU's kernels: "plain", "base", "avx2", "avx512" (default: the best of the machine)
  * A device that is not there fails the test: a skipped device would look like a tested one.
  *
  * Criterion runs each test in a child process; the functions below may be called from there only.
@@ -25,7 +26,7 @@
  * test's process with abort(). The caller destroys it. */
 VklContext *test_context(void);
 
-/* The device of the environment, and the CPU backend (also under VKL_TEST_LIMITS). The caller destroys them. */
+/* The device of the environment, and the CPU backend in plain C (also under VKL_TEST_LIMITS). The caller destroys them. */
 VklDevice *test_device(VklContext *context);
 VklDevice *test_device_cpu(VklContext *context);
 

@@ -10,19 +10,25 @@
 
 #include "../internal.h"
 #include "kernels.h"
-
-/* An op is cut into parts for threads only where each part has this many multiply-adds: waking a thread costs about as much as
- * 50,000 of them. */
-#define PART_COST 200000
+#include "scratch.h"
 
 typedef struct CpuDevice {
     uint32_t threads;
+    const VklCpuLevel *level;
+    VklCpuScratch *scratch;
 } CpuDevice;
 
-/* Where the bindings of each op lie. */
+/* An op ready to be run. */
+typedef struct CpuCall {
+    VklCpuKernel kernel;
+    const VklOp *op;
+    uint64_t items, part; /* part: items that one thread takes at a time; all of them where threads are not worth it */
+    void *pointers[VKL_CPU_POINTERS];
+} CpuCall;
+
 typedef struct CpuExec {
     uint64_t barriers;
-    void *pointers[][VKL_BINDINGS];
+    CpuCall calls[];
 } CpuExec;
 
 static uint64_t memory_size(void)
@@ -35,22 +41,13 @@ static uint64_t memory_size(void)
 #endif
 }
 
-/* What the kernels were compiled for. */
-static const char *instruction_set(void)
+/* The level of a device that nobody has chosen another for. */
+static const VklCpuLevel *best_level(void)
 {
-#if defined(__AVX512F__)
-    return "plain C for AVX-512";
-#elif defined(__AVX2__)
-    return "plain C for AVX2";
-#elif defined(__AVX__)
-    return "plain C for AVX";
-#elif defined(__SSE2__) || defined(_M_X64)
-    return "plain C for SSE2";
-#elif defined(__ARM_NEON)
-    return "plain C for NEON";
-#else
-    return "plain C";
-#endif
+    unsigned best = 0;
+    while (vkl_cpu_level_at(best + 1))
+        best++;
+    return vkl_cpu_level_at(best);
 }
 
 void vkl_cpu_device_info(VklDeviceInfo *info)
@@ -74,7 +71,38 @@ void vkl_cpu_device_info(VklDeviceInfo *info)
         .features = {.subgroup_size = 1, .unified_memory = true, .subgroup_size_min = 1, .subgroup_size_max = 1},
     };
     snprintf(info->name, sizeof(info->name), "CPU");
-    snprintf(info->driver, sizeof(info->driver), "%s", instruction_set());
+    snprintf(info->driver, sizeof(info->driver), "%s", best_level()->title);
+}
+
+#define ALIGNMENT 64
+
+static VklCpuScratch *scratch_create(size_t count)
+{
+    VklCpuScratch *scratch = NULL;
+    char *memory = NULL;
+    const size_t block = VKL_CPU_SCRATCH_FLOATS * sizeof(float);
+    if (count <= (SIZE_MAX - ALIGNMENT) / block) {
+        scratch = malloc(sizeof(*scratch) + count * sizeof(scratch->taken[0]));
+        memory = malloc(count * block + ALIGNMENT); /* pages that are never used cost nothing */
+    }
+    if (!scratch || !memory) {
+        free(scratch);
+        free(memory);
+        return NULL;
+    }
+    scratch->count = count;
+    scratch->memory = memory;
+    scratch->blocks = (float *)(void *)(memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT));
+    for (size_t i = 0; i < count; i++)
+        atomic_flag_clear(&scratch->taken[i]);
+    return scratch;
+}
+
+static void scratch_destroy(VklCpuScratch *scratch)
+{
+    if (scratch)
+        free(scratch->memory);
+    free(scratch);
 }
 
 VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limits, VklDevice **device)
@@ -83,12 +111,17 @@ VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limi
     VklDevice *made;
     vkl_cpu_device_info(&info);
     vkl_limits_lower(&info.limits, limits);
-    CpuDevice *impl = malloc(sizeof(*impl));
+    CpuDevice *impl = calloc(1, sizeof(*impl));
     if (!impl)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*impl));
     impl->threads = vkl_parallel_threads(context);
-    VklStatus status = vkl_device_new(context, &vkl_cpu_backend, &info, &made);
+    impl->level = best_level();
+    impl->scratch = scratch_create((size_t)impl->threads + 1);
+    VklStatus status =
+        impl->scratch ? vkl_device_new(context, &vkl_cpu_backend, &info, &made)
+                      : vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused memory to work in");
     if (status) {
+        scratch_destroy(impl->scratch);
         free(impl);
         return status;
     }
@@ -99,12 +132,24 @@ VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limi
 
 static void device_destroy(VklDevice *device)
 {
-    free(device->impl);
+    CpuDevice *cpu = device->impl;
+    scratch_destroy(cpu->scratch);
+    free(cpu);
+}
+
+bool vkl_cpu_device_level(VklDevice *device, const char *name)
+{
+    CpuDevice *cpu = device->impl;
+    for (unsigned i = 0; vkl_cpu_level_at(i); i++)
+        if (!strcmp(vkl_cpu_level_at(i)->name, name)) {
+            cpu->level = vkl_cpu_level_at(i);
+            snprintf(device->info.driver, sizeof(device->info.driver), "%s", cpu->level->title);
+            return true;
+        }
+    return false;
 }
 
 /* ---- Buffers ---- */
-
-#define ALIGNMENT 64
 
 static VklStatus buffer_create(VklBuffer *buffer)
 {
@@ -200,11 +245,29 @@ static void fence_destroy(VklFence *fence)
 
 /* ---- Prepared work ---- */
 
+static void prepare_call(const CpuDevice *cpu, CpuCall *call, const VklOp *op)
+{
+    uint64_t cost = op->work_cost;
+    call->kernel = cpu->level->kernels[op->kernel];
+    call->op = op;
+    call->items = op->work;
+    if (cpu->level->items)
+        cpu->level->items(op, &call->items, &cost);
+    call->part = call->items;
+    uint64_t least = cpu->level->part_cost / (cost ? cost : 1) + 1; /* items that make a part worth a thread */
+    if (cpu->threads > 1 && call->items / 2 >= least) {
+        /* a few parts for each thread, so that one that starts late or is interrupted holds up little */
+        uint64_t even = (call->items + 4 * (uint64_t)cpu->threads - 1) / (4 * (uint64_t)cpu->threads);
+        call->part = even > least ? even : least;
+    }
+}
+
 static VklStatus exec_create(VklExec *exec, VklError *error)
 {
+    const CpuDevice *cpu = exec->device->impl;
     size_t count = exec->plan.count;
-    CpuExec *impl = count <= (SIZE_MAX - sizeof(*impl)) / sizeof(impl->pointers[0])
-                        ? malloc(sizeof(*impl) + count * sizeof(impl->pointers[0]))
+    CpuExec *impl = count <= (SIZE_MAX - sizeof(*impl)) / sizeof(impl->calls[0])
+                        ? malloc(sizeof(*impl) + count * sizeof(impl->calls[0]))
                         : NULL;
     if (!impl)
         return vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls",
@@ -212,9 +275,12 @@ static VklStatus exec_create(VklExec *exec, VklError *error)
     impl->barriers = 0;
     for (size_t i = 0; i < count; i++) {
         const VklOp *op = &exec->plan.ops[i];
+        CpuCall *call = &impl->calls[i];
         impl->barriers += op->barrier;
         for (int b = 0; b < VKL_BINDINGS; b++)
-            impl->pointers[i][b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
+            call->pointers[b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
+        call->pointers[VKL_CPU_SCRATCH] = cpu->scratch;
+        prepare_call(cpu, call, op);
     }
     exec->impl = impl;
     return VKL_OK;
@@ -225,33 +291,11 @@ static void exec_destroy(VklExec *exec)
     free(exec->impl);
 }
 
-/* One op, cut into parts of equal size for threads. */
-typedef struct Parts {
-    const VklOp *op;
-    void *const *pointers;
-    uint64_t size; /* items of a part */
-} Parts;
-
 static void run_part(void *data, uint32_t index)
 {
-    const Parts *parts = data;
-    uint64_t begin = index * parts->size, left = parts->op->work - begin;
-    vkl_cpu_kernels[parts->op->kernel](parts->op, parts->pointers, begin, begin + (left < parts->size ? left : parts->size));
-}
-
-static void run_op(VklDevice *device, const VklOp *op, void *const pointers[VKL_BINDINGS])
-{
-    const CpuDevice *cpu = device->impl;
-    uint64_t items = PART_COST / (op->work_cost ? op->work_cost : 1) + 1; /* that make a part worth a thread */
-    if (cpu->threads > 1 && op->work / 2 >= items) {
-        /* a few parts for each thread, so that one that starts late or is interrupted holds up little */
-        uint64_t even = (op->work + 4 * (uint64_t)cpu->threads - 1) / (4 * (uint64_t)cpu->threads);
-        Parts parts = {.op = op, .pointers = pointers, .size = even > items ? even : items};
-        uint64_t count = (op->work + parts.size - 1) / parts.size;
-        vkl_parallel(device->context, (uint32_t)count, run_part, &parts);
-    } else {
-        vkl_cpu_kernels[op->kernel](op, pointers, 0, op->work);
-    }
+    const CpuCall *call = data;
+    uint64_t begin = index * call->part, left = call->items - begin;
+    call->kernel(call->op, call->pointers, begin, begin + (left < call->part ? left : call->part));
 }
 
 static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
@@ -259,10 +303,14 @@ static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
     CpuExec *impl = exec->impl;
     for (uint32_t n = 0; n < count; n++)
         for (size_t i = 0; i < exec->plan.count; i++) {
+            CpuCall *call = &impl->calls[i];
             double begin = stream->profiling ? vkl_nanoseconds() : 0;
-            run_op(exec->device, &exec->plan.ops[i], impl->pointers[i]);
+            if (call->part == call->items)
+                call->kernel(call->op, call->pointers, 0, call->items);
+            else
+                vkl_parallel(exec->device->context, (uint32_t)((call->items + call->part - 1) / call->part), run_part, call);
             if (stream->profiling)
-                vkl_profile_add(stream->profile, &exec->plan.ops[i], vkl_nanoseconds() - begin);
+                vkl_profile_add(stream->profile, call->op, vkl_nanoseconds() - begin);
         }
     stream->stats.dispatches += (uint64_t)count * exec->plan.count;
     stream->stats.barriers += (uint64_t)count * impl->barriers;

@@ -12,7 +12,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-void vkl_cpu_copy(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(copy)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklCopyArgs *args = &op->args.COPY;
     const uint32_t count[3] = {args->count0, args->count1, args->count2};
@@ -47,7 +47,7 @@ void vkl_cpu_copy(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t en
     }
 }
 
-void vkl_cpu_gather(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(gather)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklGatherArgs *args = &op->args.GATHER;
     const uint32_t *data = (const uint32_t *)ptr[0] + args->off0;
@@ -78,7 +78,7 @@ void vkl_cpu_gather(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t 
     }
 }
 
-void vkl_cpu_activation_backward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(activation_backward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklActivationArgs *args = &op->args.ACTIVATION_BACKWARD;
     const float *gy = (const float *)ptr[0] + args->off0;
@@ -144,7 +144,7 @@ static void adam(Step s, size_t n, float *restrict p, const float *restrict grad
     }
 }
 
-void vkl_cpu_optimizer(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(optimizer)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklOptimizerArgs *args = &op->args.OPTIMIZER;
     float *params = (float *)ptr[0] + args->off0 + begin;

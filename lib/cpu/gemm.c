@@ -32,9 +32,9 @@ static void row_product(const VklOp *op, const float *a, const float *second, co
 }
 
 /* A choice that devices make by what they are; here it is all the same. */
-void vkl_cpu_gemm_direct(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(gemm_direct)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
-    vkl_cpu_gemm(op, ptr, begin, end);
+    VKL_CPU(gemm)(op, ptr, begin, end);
 }
 
 /* How many columns are done at a time: as many as leave what is read of B in the first level of the cache, whole strips. */
@@ -45,7 +45,7 @@ static size_t columns_at_once(const struct VklGemmArgs *args)
 }
 
 /* Items are rows of C. Columns are the outer loop, so that their part of B is read once for all rows. */
-void vkl_cpu_gemm(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(gemm)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklGemmArgs *args = &op->args.GEMM;
     const float *a = (const float *)ptr[0] + args->off0;

@@ -1,22 +1,52 @@
 /* SPDX-License-Identifier: MIT
  *
- * The kernels of the CPU backend: plain C, one function for each row of the kernel list. Their contract, and what their
- * arguments mean, stands in shaders/interface.h.
+ * The kernels of the CPU backend, one function for each row of the kernel list. Their contract, and what their arguments mean, stands in
+ * shaders/interface.h.
+ *
+ * There are several sets of them, the levels. "plain" is C for any compiler: the oracle, and what is left where nothing else is. The others
+ * are compiled for instruction sets: the plain files again, for the compiler to make wider vectors of, and files of their own in place of
+ * those with products (vector_*.c). A device takes the best level that its machine has.
  */
 #ifndef VKL_CPU_KERNELS_H
 #define VKL_CPU_KERNELS_H
 
 #include "../plan.h"
 
-/* Does items `begin` to `end` of op->work. ptr[i] is where binding i begins. Items may be done in any order, in parts of any
- * size, by several threads at once: the order of every sum is that of the item alone. */
+/* Does items `begin` to `end`. ptr[i] is where binding i begins, ptr[VKL_CPU_SCRATCH] the device's VklCpuScratch. Items may be done in any
+ * order, in parts of any size, by several threads at once: the order of every sum is that of the item alone. */
 typedef void (*VklCpuKernel)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end);
 
+#define VKL_CPU_SCRATCH VKL_BINDINGS
+#define VKL_CPU_POINTERS (VKL_BINDINGS + 1)
+
+typedef struct VklCpuLevel {
+    const char *name, *title; /* title: what a device calls its driver */
+    VklCpuKernel kernels[VKL_KERNEL_COUNT];
+    /* How many items an op has, and about how many multiply-adds one of them costs. NULL: as the plan says. */
+    void (*items)(const VklOp *op, uint64_t *count, uint64_t *cost);
+    uint64_t part_cost; /* multiply-adds that are worth waking a thread */
+} VklCpuLevel;
+
+/* Names of a level: VKL_CPU_LEVEL is what a file is compiled for; without it the names are those of plain C. */
+#define VKL_CPU_JOIN_(level, name) vkl_cpu_##level##_##name
+#define VKL_CPU_JOIN(level, name) VKL_CPU_JOIN_(level, name)
+#ifdef VKL_CPU_LEVEL
+#define VKL_CPU(name) VKL_CPU_JOIN(VKL_CPU_LEVEL, name)
+#else
+#define VKL_CPU(name) vkl_cpu_##name
+#endif
+
 #define X(name, shader, args, bindings, writable) \
-    void vkl_cpu_##shader(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end);
+    void VKL_CPU(shader)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end);
 VKL_KERNEL_LIST(X)
 #undef X
 
-extern const VklCpuKernel vkl_cpu_kernels[VKL_KERNEL_COUNT];
+extern const VklCpuLevel VKL_CPU(level);
+
+/* The levels of this machine, from plain C to the best; NULL from the last on. */
+const VklCpuLevel *vkl_cpu_level_at(unsigned index);
+
+/* For tests: another level for what the device prepares from now on; false where the machine has none of that name. */
+bool vkl_cpu_device_level(VklDevice *device, const char *name);
 
 #endif

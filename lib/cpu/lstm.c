@@ -46,7 +46,7 @@ static void recurrent_product(float *pre, size_t n, const float *h, const float 
     }
 }
 
-void vkl_cpu_lstm_forward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(lstm_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklCellForwardArgs *args = &op->args.LSTM_FORWARD;
     float *gates = (float *)ptr[0] + args->off0;
@@ -108,7 +108,7 @@ static void cell_backward(Gates *gate, size_t n, const float *c_prev, const floa
     }
 }
 
-void vkl_cpu_lstm_backward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(lstm_backward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklCellBackwardArgs *args = &op->args.LSTM_BACKWARD;
     float *gates = (float *)ptr[0] + args->off0;

@@ -9,7 +9,7 @@
 #include "activations.h"
 #include "kernels.h"
 
-void vkl_cpu_join(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(join)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklJoinArgs *args = &op->args.JOIN;
     float *dh = (float *)ptr[0] + args->off0;
@@ -34,7 +34,7 @@ void vkl_cpu_join(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t en
     }
 }
 
-void vkl_cpu_move(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(move)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklMoveArgs *args = &op->args.MOVE;
     size_t columns = args->columns;
@@ -75,7 +75,7 @@ static inline void drop(const struct VklDropoutArgs *args, uint32_t word, float 
     }
 }
 
-void vkl_cpu_dropout(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(dropout)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklDropoutArgs *args = &op->args.DROPOUT;
     const uint32_t *state = (const uint32_t *)ptr[2] + args->off2;
@@ -96,7 +96,7 @@ void vkl_cpu_dropout(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t
     }
 }
 
-void vkl_cpu_spread(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(spread)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklSpreadArgs *args = &op->args.SPREAD;
     const float *bias = (const float *)ptr[2] + args->off2;
@@ -124,7 +124,7 @@ void vkl_cpu_spread(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t 
     }
 }
 
-void vkl_cpu_column_dot(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(column_dot)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklColumnDotArgs *args = &op->args.COLUMN_DOT;
     float *out = (float *)ptr[0] + args->off0;

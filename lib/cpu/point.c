@@ -76,7 +76,7 @@ static void keep(float *to, const float *from, size_t n)
 
 /* ---- Forward ---- */
 
-void vkl_cpu_lstm_point_forward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(lstm_point_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklPointForwardArgs *args = &op->args.LSTM_POINT_FORWARD;
     float *gates = (float *)ptr[0] + args->off0, *c = (float *)ptr[1] + args->off1, *h = (float *)ptr[2] + args->off2;
@@ -132,7 +132,7 @@ void vkl_cpu_lstm_point_forward(const VklOp *op, void *const *ptr, uint64_t begi
     }
 }
 
-void vkl_cpu_gru_point_forward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(gru_point_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklPointForwardArgs *args = &op->args.GRU_POINT_FORWARD;
     float *gates = (float *)ptr[0] + args->off0, *rh = (float *)ptr[1] + args->off1, *h = (float *)ptr[2] + args->off2;
@@ -204,7 +204,7 @@ void vkl_cpu_gru_point_forward(const VklOp *op, void *const *ptr, uint64_t begin
     }
 }
 
-void vkl_cpu_rnn_point_forward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(rnn_point_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklPointForwardArgs *args = &op->args.RNN_POINT_FORWARD;
     float *gates = (float *)ptr[0] + args->off0, *h = (float *)ptr[2] + args->off2;
@@ -298,7 +298,7 @@ static void lstm_cell_backward(const struct VklPointBackwardArgs *args, Block ra
     }
 }
 
-void vkl_cpu_lstm_point_backward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(lstm_point_backward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklPointBackwardArgs *args = &op->args.LSTM_POINT_BACKWARD;
     float *gates = (float *)ptr[0] + args->off0, *c = (float *)ptr[1] + args->off1, *side = (float *)ptr[3] + args->off3;
@@ -353,7 +353,7 @@ static void gru_reset_backward(const struct VklPointBackwardArgs *args, const Ga
     }
 }
 
-void vkl_cpu_gru_point_backward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(gru_point_backward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklPointBackwardArgs *args = &op->args.GRU_POINT_BACKWARD;
     float *gates = (float *)ptr[0] + args->off0, *side = (float *)ptr[3] + args->off3;
@@ -410,7 +410,7 @@ void vkl_cpu_gru_point_backward(const VklOp *op, void *const *ptr, uint64_t begi
     }
 }
 
-void vkl_cpu_rnn_point_backward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(rnn_point_backward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklPointBackwardArgs *args = &op->args.RNN_POINT_BACKWARD;
     float *gates = (float *)ptr[0] + args->off0, *side = (float *)ptr[3] + args->off3;

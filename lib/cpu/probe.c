@@ -96,7 +96,7 @@ static Arithmetic widest(void)
 #endif
 }
 
-void vkl_cpu_probe(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(probe)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklProbeArgs *args = &op->args.PROBE;
     float *out = (float *)ptr[0] + args->off0;

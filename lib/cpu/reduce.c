@@ -50,7 +50,7 @@ static float loss_of(uint32_t kind, float delta, float d, float *slope)
     }
 }
 
-void vkl_cpu_loss(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(loss)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklLossArgsGpu *args = &op->args.LOSS;
     const float *predicted = (const float *)ptr[0] + args->off0;
@@ -86,7 +86,7 @@ void vkl_cpu_loss(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t en
         state_advance(out, args->beta1, args->one_minus_beta1, args->beta2, args->one_minus_beta2);
 }
 
-void vkl_cpu_advance(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(advance)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklAdvanceArgs *args = &op->args.ADVANCE;
     if (begin == end)
@@ -134,7 +134,7 @@ static void norm_finish(const VklOp *op, void *const *ptr)
     state[VKL_STATE_CLIP] = float_bits(clip > 1.0f ? 1.0f : clip);
 }
 
-void vkl_cpu_norm(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(norm)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     if (op->spec[VKL_SPEC_FORM] == 0)
         norm_chunks(op, ptr, begin, end);

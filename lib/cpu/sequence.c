@@ -102,7 +102,7 @@ static void lstm_forward(const struct VklSequenceForwardArgs *args, const Forwar
     const void *w = to->w;
     void *pointers[4] = {to->gates + s * to->gates_step, NULL, h, c};
     memcpy(&pointers[1], &w, sizeof(w));
-    vkl_cpu_lstm_forward(&op, pointers, begin, end);
+    VKL_CPU(lstm_forward)(&op, pointers, begin, end);
 }
 
 static void forward_rows(const VklOp *op, void *const *ptr, bool second, size_t begin, size_t end)
@@ -144,7 +144,7 @@ static void each_direction(Rows rows_done, const VklOp *op, void *const *ptr, si
         rows_done(op, ptr, true, begin > rows ? begin - rows : 0, end - rows);
 }
 
-void vkl_cpu_sequence_forward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(sequence_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     each_direction(forward_rows, op, ptr, op->args.SEQUENCE_FORWARD.rows, begin, end);
 }
@@ -245,7 +245,7 @@ static void backward_rows(const VklOp *op, void *const *ptr, bool second, size_t
             backward_step(op, &to, row, s);
 }
 
-void vkl_cpu_sequence_backward(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(sequence_backward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     each_direction(backward_rows, op, ptr, op->args.SEQUENCE_BACKWARD.rows, begin, end);
 }
