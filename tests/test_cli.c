@@ -353,6 +353,18 @@ Test(cli, wrong_usage_exits_with_2_and_names_option_and_value)
         {"bench --hidden 0", "--hidden: 0 is out of range"},
         {"bench --layers 0", "--layers: 0 is out of range"},
         {"bench --repeat 0", "--repeat: 0 is out of range"},
+        {"bench --gemm 2,3", "--gemm: '2,3' is none of three sizes"},
+        {"bench --gemm 2,3,4,5", "--gemm: '2,3,4,5' is none of three sizes"},
+        {"bench --gemm 2,0,4", "--gemm: '2,0,4' is none of three sizes"},
+        {"bench --gemm 2,3,4 --pass train", "--gemm: a product has no training step"},
+        {"bench --gemm 2,3,4 --suite", "--gemm: --suite has shapes of its own"},
+        {"bench --quick", "--quick: it needs --suite"},
+        {"bench --only lstm", "--only: it needs --suite"},
+        {"bench --markdown t.md", "--markdown: it needs --suite"},
+        {"bench --output t.json", "--output: it needs --suite"},
+        {"bench --suite --only nosuch --peak 1 --bandwidth 1", "--only: no shape's name contains 'nosuch'"},
+        {"bench --suite --output t --markdown t", "--markdown: t is the file of --output, too"},
+        {"bench --peak -1", "--peak: -1 is out of range"},
         {"info extra", "extra: unexpected argument"},
         {"info --device cpu", "--device: unknown option"},
     };
@@ -378,7 +390,10 @@ Test(cli, help_of_each_command_names_its_options)
         {"train data.csv --help", "Usage: vklstm train", ""},
         {"evaluate --help", "Usage: vklstm evaluate MODEL DATA.csv", "--season --device --json"},
         {"predict --help", "Usage: vklstm predict MODEL DATA.csv", "--steps --output --plot --device"},
-        {"bench --help", "Usage: vklstm bench", "--cell --seq --batch --input --hidden --layers --pass --device --repeat --json"},
+        {"bench --help", "Usage: vklstm bench",
+         "--cell --seq --batch --input --hidden --layers --skip-input --gemm --suite --only --quick --output --markdown "
+         "--roofline "
+         "--peak --bandwidth --pass --device --repeat --json"},
     };
     static Run result;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -1196,6 +1211,74 @@ Test(cli, bench_measures_each_pass)
         cr_expect_gt(number(object, "gflops"), 0);
         cr_expect_geq(number(object, "dispatches"), 1);
         cr_expect_geq(number(object, "submits"), 0);
+        cr_expect_gt(number(object, "buffer_bytes"), 4 * 5 * 5);
+        cr_expect_eq(number(object, "reserve_bytes") > 0, strstr(lines[i], "train") != NULL);
         json_decref(object);
     }
+}
+
+Test(cli, bench_multiplies_matrices)
+{
+    json_t *object = run_json("bench --gemm 7,5,9 --repeat 1 --device $D --json");
+    const json_t *shape = json_object_get(object, "shape");
+    cr_expect_eq(number(shape, "m"), 7);
+    cr_expect_eq(number(shape, "n"), 5);
+    cr_expect_eq(number(shape, "k"), 9);
+    cr_expect_gt(number(object, "gflops"), 0);
+    json_decref(object);
+}
+
+/* The kernels together do what the products of the pass need, and their calls are its dispatches. */
+Test(cli, bench_tells_kernels_apart)
+{
+    static Run result;
+    static const char *const line = "bench --cell gru --seq 3 --batch 2 --input 3 --hidden 5 --repeat 1 --device $D --roofline "
+                                    "--peak 100 --bandwidth 10";
+    char json_line[256];
+    snprintf(json_line, sizeof json_line, "%s --json", line);
+    json_t *object = run_json(json_line);
+    const json_t *roofline = json_object_get(object, "roofline"), *kernels = json_object_get(object, "kernels"), *kernel;
+    double calls = 0, flops = 0;
+    size_t i;
+    cr_expect_eq(number(roofline, "peak_gflops"), 100);
+    cr_expect_eq(number(roofline, "bandwidth_gbs"), 10);
+    cr_expect_str_eq(json_string_value(json_object_get(roofline, "peak")), "given");
+    json_array_foreach(kernels, i, kernel)
+    {
+        calls += number(kernel, "calls");
+        flops += number(kernel, "calls") * number(kernel, "flops");
+        cr_expect(json_is_string(json_object_get(kernel, "name")) && json_is_string(json_object_get(kernel, "bound")));
+        cr_expect_gt(number(kernel, "bytes"), 0);
+    }
+    cr_expect_eq(calls, number(object, "dispatches"));
+    cr_expect_geq(flops, 2.0 * 3 * 5 * (3 + 5) * 3 * 2, "%g", flops);
+    json_decref(object);
+
+    run_ok(line, &result);
+    cr_expect(strstr(result.out, "peak 100 GFLOP/s (given), bandwidth 10 GB/s (given)") != NULL, "%s", result.out);
+}
+
+Test(cli, bench_runs_a_suite_and_writes_its_files)
+{
+    static Run result;
+    json_error_t error;
+    run_ok("bench --suite --only H50 --quick --repeat 1 --device $D --peak 100 --bandwidth 10 --output s.json --markdown s.md",
+           &result);
+    cr_expect(strstr(result.out, "series lstm T1 B1 I1 H50 ") != NULL, "%s", result.out);
+    json_t *object = json_load_file("s.json", 0, &error);
+    cr_assert_not_null(object, "%s", error.text);
+    const json_t *shapes = json_object_get(object, "shapes"), *shape = json_array_get(shapes, 0);
+    cr_assert_eq(json_array_size(shapes), 1u);
+    cr_expect_str_eq(json_string_value(json_object_get(object, "vklstm")), VKL_VERSION);
+    cr_expect(json_is_string(json_object_get(json_object_get(object, "device"), "driver")));
+    static const char *const passes[] = {"forward", "train"};
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *pass = json_object_get(shape, passes[i]);
+        cr_expect(number(pass, "median_ms") > 0 && number(pass, "gflops") > 0 && number(pass, "dispatches") >= 1);
+    }
+    json_decref(object);
+    char *table = read_file("s.md", NULL);
+    cr_expect(strstr(table, "| series lstm T1 B1 I1 H50 |") != NULL, "%s", table);
+    free(table);
+    cr_expect_eq(list_folder(NULL), 2u);
 }

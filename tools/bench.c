@@ -4,29 +4,32 @@
  */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "bench_suite.h"
 #include "commands.h"
+#include "measure.h"
 #include "message.h"
 #include "report.h"
 #include "session.h"
-#include "workload.h"
+#include "shapes.h"
+
+typedef struct Product {
+    uint64_t m, n, k; /* m 0: not asked for */
+} Product;
 
 typedef struct BenchArgs {
     Shape shape;
-    uint64_t repeat;
+    Product gemm;
+    bool run_suite, roofline;
+    BenchSuite suite; /* and what it shares with a single shape */
     const char *device;
-    bool json;
 } BenchArgs;
-
-static const char *const cell_names[] = {"lstm", "gru", "rnn", "rnn_relu"}; /* by VklCell */
 
 static bool parse_cell(const char *text, void *value)
 {
     for (int cell = VKL_CELL_LSTM; cell <= VKL_CELL_RNN_RELU; cell++)
-        if (strcmp(text, cell_names[cell]) == 0) {
+        if (strcmp(text, cell_name((VklCell)cell)) == 0) {
             *(VklCell *)value = (VklCell)cell;
             return true;
         }
@@ -42,6 +45,17 @@ static bool parse_pass(const char *text, void *value)
     return true;
 }
 
+static bool parse_product(const char *text, void *value)
+{
+    unsigned long long m, n, k;
+    int end = -1;
+    if (!strspn(text, "0123456789") || sscanf(text, "%9llu,%9llu,%9llu%n", &m, &n, &k, &end) != 3 || text[end] != '\0' || !m ||
+        !n || !k)
+        return false;
+    *(Product *)value = (Product){m, n, k};
+    return true;
+}
+
 static const Option options[] = {
     GROUP("Shape"),
     NAME("cell", (BenchArgs, shape.cell), parse_cell, "NAME", "lstm, gru, rnn and rnn_relu",
@@ -52,131 +66,147 @@ static const Option options[] = {
     COUNT("hidden", (BenchArgs, shape.hidden), 1, COUNT_MAX, "hidden units, H [64]"),
     COUNT("layers", (BenchArgs, shape.layers), 1, COUNT_MAX, "layers, L [1]"),
     COUNT("output-size", (BenchArgs, shape.output), 0, COUNT_MAX, "outputs of a dense layer on the last time step [0: none]"),
+    FLAG("skip-input", (BenchArgs, shape.skip_input), "x, as wide as the hidden units, is added to the gates without a product"),
+    NAME("gemm", (BenchArgs, gemm), parse_product, "M,N,K", "three sizes, as M,N,K",
+         "in place of all that, the product of M x K and K x N, as a dense layer's forward"),
+    GROUP("Suite"),
+    FLAG("suite", (BenchArgs, run_suite), "run the named shapes of time series and of DeepBench, both passes"),
+    TEXT("only", (BenchArgs, suite.only), "TEXT", "those whose name contains TEXT"),
+    FLAG("quick", (BenchArgs, suite.quick), "leave out those whose training step would take more than about a second"),
+    TEXT("output", (BenchArgs, suite.output), "FILE", "write the results as JSON"),
+    TEXT("markdown", (BenchArgs, suite.markdown), "FILE", "write the results as a table in Markdown"),
+    GROUP("Roofline"),
+    FLAG("roofline", (BenchArgs, roofline), "time each kernel, and say how near it comes to what the device can do"),
+    REAL("peak", (BenchArgs, suite.peak), 0, INFINITY, "GFLOP/s of the device [measured]"),
+    REAL("bandwidth", (BenchArgs, suite.bandwidth), 0, INFINITY, "GB/s of the device's memory [measured]"),
     GROUP("Measurement"),
     NAME("pass", (BenchArgs, shape.train), parse_pass, "NAME", "forward and train", "forward or train [forward]"),
-    COUNT("repeat", (BenchArgs, repeat), 1, 1000000, "repetitions, of which median and minimum are told [11]"),
+    COUNT("repeat", (BenchArgs, suite.repeat), 1, 1000000, "repetitions, of which median and minimum are told [11]"),
     DEVICE((BenchArgs, device)),
-    FLAG("json", (BenchArgs, json), "print the results as one JSON object"),
+    FLAG("json", (BenchArgs, suite.json), "print the results as one JSON object"),
 };
 
-#define REPETITION_SECONDS 0.02 /* a shorter one measures the clock and the scheduler */
-#define ITERATIONS_MAX 2000
+typedef struct Result {
+    Measure measure;
+    Roofline roofline;
+    Profile profile;
+    uint64_t bytes, reserve;
+} Result;
 
-typedef struct BenchResult {
-    double median, least; /* seconds of one iteration */
-    double gflops;
-    double dispatches, submits; /* of one iteration */
-    uint64_t iterations;        /* of one repetition */
-} BenchResult;
-
-/* Records, submits and waits for so many iterations, as one submission. */
-static VklStatus repeat(Workload *workload, uint64_t iterations, double *seconds)
-{
-    VklStatus status = VKL_OK;
-    double begin = clock_seconds();
-    for (uint64_t i = 0; i < iterations && status == VKL_OK; i++)
-        status = workload_record(workload);
-    if (status == VKL_OK)
-        status = vkl_stream_wait(workload->stream);
-    *seconds = clock_seconds() - begin;
-    return status;
-}
-
-/* Finds how many iterations a repetition needs; that is the warm-up, too. */
-static VklStatus calibrate(Workload *workload, uint64_t *iterations)
-{
-    double seconds;
-    VklStatus status = repeat(workload, 1, &seconds); /* compiles, allocates */
-    *iterations = 1;
-    for (int i = 0; i < 8 && status == VKL_OK; i++) {
-        status = repeat(workload, *iterations, &seconds);
-        if (seconds >= REPETITION_SECONDS || *iterations == ITERATIONS_MAX)
-            break;
-        double wanted = ceil((double)*iterations * fmin(1.2 * REPETITION_SECONDS / fmax(seconds, 1e-6), 100));
-        *iterations = wanted < ITERATIONS_MAX ? (uint64_t)wanted : ITERATIONS_MAX;
-    }
-    return status;
-}
-
-static int compare_numbers(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
-static VklStatus measure(Workload *workload, uint64_t count, BenchResult *result)
-{
-    double *seconds = malloc((size_t)count * sizeof *seconds);
-    VklStreamStats before, after;
-    if (!seconds)
-        return VKL_ERROR_HOST_MEMORY;
-    VklStatus status = calibrate(workload, &result->iterations);
-    vkl_stream_stats(workload->stream, &before);
-    for (uint64_t i = 0; i < count && status == VKL_OK; i++)
-        status = repeat(workload, result->iterations, &seconds[i]);
-    vkl_stream_stats(workload->stream, &after);
-    if (status == VKL_OK) {
-        double iterations = (double)result->iterations;
-        qsort(seconds, (size_t)count, sizeof *seconds, compare_numbers);
-        result->median = (seconds[(count - 1) / 2] + seconds[count / 2]) / 2 / iterations;
-        result->least = seconds[0] / iterations;
-        result->gflops = workload_flops(workload->shape) / result->median * 1e-9;
-        result->dispatches = (double)(after.dispatches - before.dispatches) / (iterations * (double)count);
-        result->submits = (double)(after.submits - before.submits) / (iterations * (double)count);
-    }
-    free(seconds);
-    return status;
-}
-
-static json_t *result_json(const char *device, const BenchArgs *args, const BenchResult *result)
+static json_t *result_json(const char *device, const BenchArgs *args, const Result *result)
 {
     const Shape *shape = &args->shape;
-    json_t *sizes =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "cell", cell_names[shape->cell], "seq", (json_int_t)shape->seq, "batch",
-                  (json_int_t)shape->batch, "input", (json_int_t)shape->input, "hidden", (json_int_t)shape->hidden, "layers",
-                  (json_int_t)shape->layers, "output_size", (json_int_t)shape->output);
-    return json_pack("{s:s, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "device", device, "shape", sizes, "pass",
-                     shape->train ? "train" : "forward", "median_ms", result->median * 1e3, "min_ms", result->least * 1e3,
-                     "gflops", result->gflops, "dispatches", result->dispatches, "submits", result->submits, "repeat",
-                     (json_int_t)args->repeat, "iterations", (json_int_t)result->iterations);
+    const Measure *measure = &result->measure;
+    json_t *sizes = shape->hidden
+                        ? json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "cell", cell_name(shape->cell), "seq",
+                                    (json_int_t)shape->seq, "batch", (json_int_t)shape->batch, "input", (json_int_t)shape->input,
+                                    "hidden", (json_int_t)shape->hidden, "layers", (json_int_t)shape->layers, "output_size",
+                                    (json_int_t)shape->output, "skip_input", shape->skip_input)
+                        : json_pack("{s:I, s:I, s:I}", "m", (json_int_t)args->gemm.m, "n", (json_int_t)args->gemm.n, "k",
+                                    (json_int_t)args->gemm.k);
+    json_t *object =
+        json_pack("{s:s, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "device", device, "shape", sizes, "pass",
+                  shape->train ? "train" : "forward", "median_ms", measure->median * 1e3, "min_ms", measure->least * 1e3,
+                  "gflops", measure->gflops, "dispatches", measure->dispatches, "submits", measure->submits, "buffer_bytes",
+                  (json_int_t)result->bytes, "reserve_bytes", (json_int_t)result->reserve, "repeat", (json_int_t)measure->repeat,
+                  "iterations", (json_int_t)measure->iterations);
+    if (object && args->roofline) {
+        json_object_set_new(object, "roofline", roofline_json(&result->roofline));
+        json_object_set_new(object, "kernels", profile_json(&result->profile, &result->roofline));
+        json_object_set_new(object, "share", json_number(result->profile.times ? result->profile.best / measure->median : NAN));
+    }
+    return object;
 }
 
-static int print_result(const char *device, const BenchArgs *args, const BenchResult *result)
+static int print_result(const char *device, const BenchArgs *args, const Result *result)
 {
     const Shape *shape = &args->shape;
-    if (args->json)
+    const Measure *measure = &result->measure;
+    if (args->suite.json)
         return print_json(result_json(device, args, result));
-    printf("%s T%llu N%llu I%llu H%llu L%llu", cell_names[shape->cell], (unsigned long long)shape->seq,
-           (unsigned long long)shape->batch, (unsigned long long)shape->input, (unsigned long long)shape->hidden,
-           (unsigned long long)shape->layers);
-    if (shape->output)
+    if (shape->hidden)
+        printf("%s T%llu N%llu I%llu H%llu L%llu", cell_name(shape->cell), (unsigned long long)shape->seq,
+               (unsigned long long)shape->batch, (unsigned long long)shape->input, (unsigned long long)shape->hidden,
+               (unsigned long long)shape->layers);
+    else
+        printf("product M%llu N%llu K%llu", (unsigned long long)args->gemm.m, (unsigned long long)args->gemm.n,
+               (unsigned long long)args->gemm.k);
+    if (shape->output && shape->hidden)
         printf(" dense %llu", (unsigned long long)shape->output);
     printf(", %s, %s\n", shape->train ? "training step" : "forward pass", device);
-    printf("median %.4g ms, minimum %.4g ms, %.4g GFLOP/s, %.4g dispatches, %.3g submits\n", result->median * 1e3,
-           result->least * 1e3, result->gflops, result->dispatches, result->submits);
+    printf("median %.4g ms, minimum %.4g ms, %.4g GFLOP/s, %.4g dispatches, %.3g submits\n", measure->median * 1e3,
+           measure->least * 1e3, measure->gflops, measure->dispatches, measure->submits);
+    printf("%.4g MiB of buffers, of which %.4g MiB reserve\n", (double)result->bytes / (1024.0 * 1024.0),
+           (double)result->reserve / (1024.0 * 1024.0));
+    if (args->roofline) {
+        printf("\n");
+        roofline_print(stdout, &result->roofline);
+        profile_print(stdout, &result->profile, &result->roofline);
+    }
     return finish_output();
 }
 
-static int bench(const BenchArgs *args)
+static VklStatus measure_all(const BenchArgs *args, Workload *workload, Result *result)
 {
-    Session session = {NULL, NULL};
-    Workload workload = {NULL};
-    BenchResult result = {0};
-    int status = session_open(&session);
-    if (status == EXIT_OK)
-        status = session_open_device(&session, args->device);
-    if (status == EXIT_OK)
-        status = workload_create(session.device, &args->shape, &workload);
+    VklStatus status = measure_workload(workload, args->suite.repeat, INFINITY, &result->measure);
+    result->bytes = workload->bytes;
+    result->reserve = args->shape.train ? workload->sizes.reserve : 0;
+    if (status != VKL_OK || !args->roofline)
+        return status;
+    status = roofline_open(workload->device, args->suite.peak, args->suite.bandwidth, &result->roofline);
+    return status == VKL_OK ? profile_workload(workload, result->measure.iterations, &result->roofline, &result->profile)
+                            : status;
+}
+
+static int bench_shape(Session *session, const BenchArgs *args)
+{
+    Workload workload;
+    Result result = {.profile = {NULL}};
+    int status = workload_create(session->device, &args->shape, &workload);
     if (status == EXIT_OK) {
-        VklStatus measured = measure(&workload, args->repeat, &result);
-        status = measured == VKL_OK ? EXIT_OK : fail_library(session.context, measured);
+        VklStatus measured = measure_all(args, &workload, &result);
+        status = measured == VKL_OK ? EXIT_OK : fail_library(session->context, measured);
     }
     if (status == EXIT_OK) {
         VklDeviceInfo info;
-        vkl_device_info(session.device, &info);
+        vkl_device_info(session->device, &info);
         status = print_result(info.name, args, &result);
     }
+    profile_finish(&result.profile);
     workload_destroy(&workload);
+    return status;
+}
+
+/* Options that do not go together. */
+static int check(BenchArgs *args)
+{
+    Shape *shape = &args->shape;
+    const BenchSuite *suite = &args->suite;
+    if (!args->run_suite && (suite->only || suite->quick || suite->output || suite->markdown))
+        return fail_usage("--%s: it needs --suite", suite->only     ? "only"
+                                                    : suite->quick  ? "quick"
+                                                    : suite->output ? "output"
+                                                                    : "markdown");
+    if (args->run_suite && args->gemm.m)
+        return fail_usage("--gemm: --suite has shapes of its own");
+    if (!args->gemm.m)
+        return EXIT_OK;
+    if (shape->train)
+        return fail_usage("--gemm: a product has no training step");
+    *shape = (Shape){.seq = 1, .batch = args->gemm.m, .input = args->gemm.k, .output = args->gemm.n};
+    return EXIT_OK;
+}
+
+static int bench(BenchArgs *args)
+{
+    Session session = {NULL, NULL};
+    int status = check(args);
+    if (status == EXIT_OK)
+        status = session_open(&session);
+    if (status == EXIT_OK)
+        status = session_open_device(&session, args->device);
+    if (status == EXIT_OK)
+        status = args->run_suite ? bench_suite(session.device, &args->suite) : bench_shape(&session, args);
     session_close(&session);
     return status;
 }
@@ -184,7 +214,7 @@ static int bench(const BenchArgs *args)
 static int run(const Command *command, int argc, char **argv)
 {
     BenchArgs args = {.shape = {.cell = VKL_CELL_LSTM, .seq = 100, .batch = 32, .input = 8, .hidden = 64, .layers = 1},
-                      .repeat = 11,
+                      .suite = {.repeat = 11},
                       .device = "auto"};
     Options parsed;
     int status = options_parse(command, argc, argv, &args, &parsed);
@@ -201,7 +231,7 @@ const Command bench_command = {
     .operands = "",
     .summary =
         "Times the forward pass or the training step of a recurrent network. A repetition is as\nmany iterations as take about "
-        "20 ms, recorded, submitted and waited for together.",
+        "20 ms, recorded, submitted and waited for together.\nWith --suite, times many shapes, to be sent in.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run,

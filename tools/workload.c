@@ -13,6 +13,7 @@ static VklStatus make_buffer(Workload *workload, uint64_t bytes, VklSlice *slice
     if (status != VKL_OK)
         return status;
     workload->buffers[workload->buffer_count++] = buffer;
+    workload->bytes += bytes ? bytes : 4;
     *slice = vkl_slice(buffer, 0);
     return VKL_OK;
 }
@@ -54,7 +55,7 @@ static VklStatus make_params(Workload *workload, uint64_t rnn_bytes, uint64_t *b
     char *packed = *bytes <= SIZE_MAX ? calloc(1, (size_t)*bytes) : NULL;
     if (!packed)
         return VKL_ERROR_HOST_MEMORY;
-    status = vkl_rnn_init(workload->rnn, 1, (float *)(void *)packed);
+    status = workload->rnn ? vkl_rnn_init(workload->rnn, 1, (float *)(void *)packed) : VKL_OK;
     if (status == VKL_OK && workload->dense)
         status = vkl_dense_init(workload->dense, 1, (float *)(void *)(packed + workload->dense_offset));
     if (status == VKL_OK)
@@ -70,11 +71,13 @@ static VklStatus make_layers(Workload *workload)
     const Shape *shape = workload->shape;
     VklRnnDesc desc = vkl_rnn_desc(shape->cell, shape->input, shape->hidden);
     desc.layers = shape->layers;
+    desc.skip_input = shape->skip_input;
     VklStatus status = vkl_stream_create(workload->device, &workload->stream);
-    if (status == VKL_OK)
+    if (status == VKL_OK && shape->hidden > 0)
         status = vkl_rnn_create(workload->device, &desc, &workload->rnn);
     if (status == VKL_OK && shape->output > 0) {
-        VklDenseDesc dense_desc = vkl_dense_desc(shape->hidden, shape->output, VKL_ACTIVATION_NONE);
+        uint64_t inputs = shape->hidden > 0 ? shape->hidden : shape->input;
+        VklDenseDesc dense_desc = vkl_dense_desc(inputs, shape->output, VKL_ACTIVATION_NONE);
         status = vkl_dense_create(workload->device, &dense_desc, &workload->dense);
     }
     return status;
@@ -152,23 +155,36 @@ static VklStatus make_optimizer(Workload *workload, uint64_t params_bytes)
     return status;
 }
 
+/* A dense layer alone: x takes the place of the last step's h. */
+static VklStatus make_product(Workload *workload)
+{
+    const Shape *shape = workload->shape;
+    uint64_t params_bytes = 0;
+    VklStatus status = make_params(workload, 0, &params_bytes);
+    if (status == VKL_OK)
+        status = make_numbers(workload, shape->batch * shape->input * sizeof(float), 1, &workload->h_last);
+    return status == VKL_OK ? make_dense(workload) : status;
+}
+
 static VklStatus make_all(Workload *workload)
 {
     const Shape *shape = workload->shape;
     VklRnnForward forward;
-    VklRnnSizes sizes;
+    VklRnnSizes *sizes = &workload->sizes;
     uint64_t params_bytes = 0;
     VklStatus status = make_layers(workload);
+    if (status == VKL_OK && !workload->rnn)
+        return make_product(workload);
     if (status == VKL_OK)
-        status = vkl_rnn_sizes(workload->rnn, shape->seq, shape->batch, &sizes);
+        status = vkl_rnn_sizes(workload->rnn, shape->seq, shape->batch, sizes);
     if (status == VKL_OK)
-        status = make_params(workload, sizes.params, &params_bytes);
+        status = make_params(workload, sizes->params, &params_bytes);
     if (status == VKL_OK)
-        status = make_forward(workload, &sizes, &forward);
+        status = make_forward(workload, sizes, &forward);
     if (status == VKL_OK && workload->dense)
         status = make_dense(workload);
     if (status == VKL_OK && shape->train)
-        status = make_backward(workload, &sizes, &forward);
+        status = make_backward(workload, sizes, &forward);
     if (status == VKL_OK && shape->train)
         status = make_optimizer(workload, params_bytes);
     return status;
@@ -181,16 +197,27 @@ static bool fits(uint64_t a, uint64_t b, uint64_t c)
     return a <= most / b && a * b <= most / c;
 }
 
-int workload_create(VklDevice *device, const Shape *shape, Workload *workload)
+static bool sizes_fit(const Shape *shape)
+{
+    return fits(shape->seq, shape->batch, shape->input) && fits(shape->seq, shape->batch, shape->hidden ? shape->hidden : 1) &&
+           fits(shape->batch, shape->input, shape->output ? shape->output : 1);
+}
+
+VklStatus workload_try(VklDevice *device, const Shape *shape, Workload *workload)
 {
     memset(workload, 0, sizeof *workload);
     workload->device = device;
     workload->shape = shape;
-    if (!fits(shape->seq, shape->batch, shape->input) || !fits(shape->seq, shape->batch, shape->hidden))
+    return sizes_fit(shape) ? make_all(workload) : VKL_ERROR_LIMIT;
+}
+
+int workload_create(VklDevice *device, const Shape *shape, Workload *workload)
+{
+    VklStatus status = workload_try(device, shape, workload);
+    if (!sizes_fit(shape))
         return fail("bench: an array of %llu x %llu x %llu numbers is larger than 2^63 bytes", (unsigned long long)shape->seq,
                     (unsigned long long)shape->batch,
                     (unsigned long long)(shape->input > shape->hidden ? shape->input : shape->hidden));
-    VklStatus status = make_all(workload);
     return status == VKL_OK ? EXIT_OK : fail_library(vkl_device_context(device), status);
 }
 
@@ -231,7 +258,7 @@ static VklStatus record_dense_backward(Workload *workload)
 
 VklStatus workload_record(Workload *workload)
 {
-    VklStatus status = vkl_exec_record(workload->forward, workload->stream);
+    VklStatus status = workload->forward ? vkl_exec_record(workload->forward, workload->stream) : VKL_OK;
     if (status == VKL_OK && workload->dense)
         status =
             vkl_dense_forward(workload->dense, workload->stream, workload->shape->batch,
@@ -249,10 +276,14 @@ VklStatus workload_record(Workload *workload)
 
 double workload_flops(const Shape *shape)
 {
-    double rows = (double)shape->seq * (double)shape->batch, hidden = (double)shape->hidden, flops;
+    double rows = (double)shape->seq * (double)shape->batch, hidden = (double)shape->hidden;
     double gates = shape->cell == VKL_CELL_LSTM ? 4 : shape->cell == VKL_CELL_GRU ? 3 : 1;
-    flops = 2 * gates * hidden * ((double)shape->input + hidden) * rows;
+    double inputs = shape->skip_input ? 0 : (double)shape->input;
+    if (!shape->hidden)
+        return 2 * (double)shape->batch * (double)shape->input * (double)shape->output;
+    double dx = 2 * gates * hidden * inputs * rows; /* which is not asked for */
+    double flops = dx + 2 * gates * hidden * hidden * rows;
     flops += 2 * gates * hidden * (hidden + hidden) * rows * (double)(shape->layers - 1);
     flops += 2 * hidden * (double)shape->output * (double)shape->batch;
-    return shape->train ? 3 * flops : flops;
+    return shape->train ? 3 * flops - dx : flops;
 }

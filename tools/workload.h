@@ -13,8 +13,11 @@
 
 typedef struct Shape {
     VklCell cell;
-    uint64_t seq, batch, input, hidden, layers;
+    uint64_t seq, batch, input;
+    uint64_t hidden; /* 0: no recurrent layer, forward of a dense layer of `input` and `output` alone, on `batch` rows */
+    uint64_t layers;
     uint64_t output; /* of the dense layer; 0: none */
+    bool skip_input;
     bool train;
 } Shape;
 
@@ -30,6 +33,8 @@ typedef struct Workload {
     VklExec *forward, *backward, *step;
     VklBuffer *buffers[WORKLOAD_BUFFERS];
     size_t buffer_count;
+    uint64_t bytes; /* of all buffers */
+    VklRnnSizes sizes;
     uint64_t dense_offset; /* bytes, of the dense layer's parameters behind the recurrent ones */
     VklSlice params, grads, h_last, gh_last;
     VklSlice predicted, target, gpredicted, loss, dense_workspace;
@@ -40,11 +45,14 @@ typedef struct Workload {
 int workload_create(VklDevice *device, const Shape *shape, Workload *workload);
 void workload_destroy(Workload *workload);
 
+/* For a program that tries several shapes: no message, and what the library said is in its context. */
+VklStatus workload_try(VklDevice *device, const Shape *shape, Workload *workload);
+
 /* Records one iteration on workload->stream. */
 VklStatus workload_record(Workload *workload);
 
 /* The arithmetic of the matrix products of one iteration, a multiplication and an addition each. Backward has two products for
- * each of forward's. */
+ * each of forward's, but the one that would give the gradient of x. */
 double workload_flops(const Shape *shape);
 
 #endif
