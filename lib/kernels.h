@@ -34,6 +34,7 @@
     X(JOIN, join, VklJoinArgs, 3, 0x3)                                        \
     X(MOVE, move, VklMoveArgs, 3, 0x1)                                        \
     X(DROPOUT, dropout, VklDropoutArgs, 3, 0x1)                               \
+    X(NARROW, narrow, VklNarrowArgs, 2, 0x1)                                  \
     X(SPREAD, spread, VklSpreadArgs, 3, 0x3)                                  \
     X(COLUMN_DOT, column_dot, VklColumnDotArgs, 3, 0x1)                       \
     X(PROBE, probe, VklProbeArgs, 2, 0x1)

@@ -231,6 +231,16 @@ typedef struct VklMove {
 } VklMove;
 void vkl_plan_move(VklPlan *plan, const VklMove *move);
 
+/* Between floats and halves, in windows. PACK: dst has (count + 1) / 2 elements; UNPACK: src has them. ROUND leaves the numbers of the two
+ * ranges `exact` as they are, begin and end each. */
+typedef struct VklNarrow {
+    uint32_t form; /* VKL_NARROW_PACK ... */
+    uint64_t count;
+    VklArray dst, src;
+    uint64_t exact[2][2];
+} VklNarrow;
+void vkl_plan_narrow(VklPlan *plan, const VklNarrow *narrow);
+
 /* Skip input: gates of each row = x + bias rows, or back, x = the sum over gates; cut into rows where a binding does not reach. */
 typedef struct VklSpread {
     bool back;

@@ -30,6 +30,7 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_GATHER:
     case VKL_KERNEL_ADVANCE:
     case VKL_KERNEL_MOVE:
+    case VKL_KERNEL_NARROW:
     case VKL_KERNEL_DROPOUT:
         return 0;
     case VKL_KERNEL_PROBE:

@@ -254,6 +254,19 @@ struct VklDropoutArgs {
     float scale;
 };
 
+/* NARROW: between floats and halves (binary16: rounded to nearest even, what is too large to infinity, NaN to NaN, subnormal halves kept).
+ * Bindings: dst (write), src (read); count is that of numbers. One invocation for each two numbers.
+ * PACK: two halves in each element of dst, the first in the lower bits; what is left of the last one is 0.  UNPACK: from such halves to floats.
+ * ROUND: floats to floats that are halves; numbers exact_begin0 to exact_end0 and exact_begin1 to exact_end1 are copied as they are. */
+#define VKL_NARROW_PACK 0
+#define VKL_NARROW_UNPACK 1
+#define VKL_NARROW_ROUND 2
+struct VklNarrowArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t count;
+    uint32_t exact_begin0, exact_end0, exact_begin1, exact_end1; /* ROUND */
+};
+
 /* SPREAD. Form 0, skip input forward: gates[row * gates_ld + g * gate_stride + u * unit_stride] = x[row * x_ld + u] + sum over bias_rows of
  * bias[r * gates * units + packed(g, u)], packed with the same strides. Form 1, backward: x = the sum over gates. Bindings: gates, x, bias
  * (form 0: write, read, read; form 1: read, write, -). One invocation for each (row, unit). */
