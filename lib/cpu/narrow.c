@@ -3,7 +3,7 @@
 #include "kernels.h"
 
 /* Items are pairs of numbers. */
-void vkl_cpu_narrow(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+void VKL_CPU(narrow)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklNarrowArgs *args = &op->args.NARROW;
     uint32_t *dst = (uint32_t *)ptr[0] + args->off0;
