@@ -155,8 +155,14 @@ typedef struct VklGemm {
     uint64_t lda_second;
     uint32_t ones;
     VklActivation activation;
+    VklArray scratch;       /* for partial products: few rows and columns with many terms are then summed in slices side by side */
+    uint64_t scratch_count; /* 0: none */
 } VklGemm;
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
+
+/* The constants of an op's pipeline, given the arguments that a recorder has arrived at: its offsets may forbid what a plan took for
+ * granted, that arrays can be read by four. */
+void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT]);
 
 typedef struct VklCellForward {
     uint64_t rows, units, h_ld;                           /* h_ld: from one row of h to the next */

@@ -30,17 +30,116 @@ static Pieces pieces_of(const VklGemm *gemm, const Tile *t)
     return pieces;
 }
 
-static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
+static bool by_four(uint64_t number)
 {
-    VklOp *op = vkl_plan_op(plan, plan->caps->arch == VKL_ARCH_SOFTWARE ? VKL_KERNEL_GEMM_DIRECT : VKL_KERNEL_GEMM);
+    return number % 4 == 0;
+}
+
+/* Whether an operand can be read by four: all that leads to its numbers, and how many lie side by side, are multiples of it. */
+static bool wide_a(const VklGemm *gemm, const Tile *t, const Pieces *pieces)
+{
+    if (gemm->form != VKL_GEMM_TN)
+        return by_four(gemm->a.at + t->m0 * gemm->lda + t->k0) && by_four(gemm->lda) && by_four(t->k);
+    bool wide = by_four(pieces->first) && by_four(pieces->second);
+    if (pieces->first)
+        wide = wide && by_four(gemm->a.at + t->k0 * gemm->lda + t->m0) && by_four(gemm->lda);
+    if (pieces->second)
+        wide = wide && by_four(gemm->a_second.at + t->k0 * gemm->lda_second + pieces->second_at) && by_four(gemm->lda_second);
+    return wide;
+}
+
+static bool wide_b(const VklGemm *gemm, const Tile *t)
+{
+    if (gemm->form == VKL_GEMM_NT)
+        return by_four(gemm->b.at + t->n0 * gemm->ldb + t->k0) && by_four(gemm->ldb) && by_four(t->k);
+    return by_four(gemm->b.at + t->k0 * gemm->ldb + t->n0) && by_four(gemm->ldb) && by_four(t->n);
+}
+
+void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT])
+{
+    memcpy(spec, op->spec, sizeof(op->spec));
+    if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT)
+        return;
+    const struct VklGemmArgs *gemm = &args->GEMM;
+    uint32_t *variant = &spec[VKL_GEMM_SPEC_VARIANT];
+    bool second = *variant & VKL_GEMM_PIECES && gemm->m - gemm->ones > gemm->m_first;
+    if (!by_four(gemm->off0) || (second && !by_four(gemm->off3)))
+        *variant &= ~(uint32_t)VKL_GEMM_WIDE_A;
+    if (!by_four(gemm->off1))
+        *variant &= ~(uint32_t)VKL_GEMM_WIDE_B;
+    if (!by_four(gemm->off2) || (gemm->bias_rows && !by_four(gemm->off3)))
+        *variant &= ~(uint32_t)VKL_GEMM_WIDE_C;
+}
+
+/* One invocation for each block of C. */
+static void direct_shape(VklPlan *plan, VklOp *op, const Tile *t)
+{
+    vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * blocks(t->n, VKL_GEMM_DIRECT_BLOCK));
+}
+
+static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pieces *pieces, const VklGemmShape *shape)
+{
+    struct VklGemmArgs *args = &op->args.GEMM;
+    uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS];
+    bool edge = t->m % rows || t->n % columns || t->k % shape->spec[VKL_GEMM_SPEC_DEPTH];
+    bool wide_c = by_four(args->off2) && by_four(args->ldc) && by_four(t->n) && (!args->bias_rows || by_four(args->off3));
+    uint32_t form = op->spec[VKL_SPEC_FORM];
+    memcpy(op->spec, shape->spec, sizeof(op->spec));
+    op->spec[VKL_SPEC_FORM] = form;
+    op->spec[VKL_GEMM_SPEC_VARIANT] = (wide_a(gemm, t, pieces) ? VKL_GEMM_WIDE_A : 0) | (wide_b(gemm, t) ? VKL_GEMM_WIDE_B : 0) |
+                                      (wide_c ? VKL_GEMM_WIDE_C : 0) | (edge ? VKL_GEMM_EDGE : 0) |
+                                      (form == VKL_GEMM_TN && pieces->first < t->m ? VKL_GEMM_PIECES : 0);
+    args->slice_k = (uint32_t)shape->slice_k;
+    args->slice_c = shape->slices > 1 ? (uint32_t)(t->m * t->n) : 0;
+    op->groups[0] = (uint32_t)blocks(t->n, columns);
+    op->groups[1] = (uint32_t)blocks(t->m, rows);
+    op->groups[2] = (uint32_t)shape->slices;
+}
+
+static void reduce(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_t slices, bool first, bool last)
+{
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_GEMM_REDUCE);
+    if (!op)
+        return;
+    bool accumulate = gemm->accumulate || !first;
+    uint32_t bias_rows = first ? gemm->bias_rows : 0;
+    vkl_plan_bind(plan, op, 0, gemm->scratch, slices * t->m * t->n, VKL_READ);
+    vkl_plan_bind(plan, op, 1, vkl_array_at(gemm->c, t->m0 * gemm->ldc + t->n0), span(t->m, gemm->ldc, t->n),
+                  accumulate ? VKL_READ_WRITE : VKL_WRITE);
+    if (bias_rows)
+        vkl_plan_bind(plan, op, 2, vkl_array_at(gemm->bias, t->n0), span(bias_rows, gemm->n, t->n), VKL_READ);
+    struct VklGemmReduceArgs *args = &op->args.GEMM_REDUCE;
+    args->m = (uint32_t)t->m;
+    args->n = (uint32_t)t->n;
+    args->ldc = (uint32_t)gemm->ldc;
+    args->slices = (uint32_t)slices;
+    args->slice_c = (uint32_t)(t->m * t->n);
+    args->accumulate = accumulate;
+    args->bias_rows = bias_rows;
+    args->activation = last ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
+    vkl_plan_linear(plan, op, t->m * t->n);
+    op->work = t->m * t->n;
+    op->work_cost = slices;
+    vkl_plan_end(plan, op);
+}
+
+static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_t scratch)
+{
+    Pieces pieces = {0};
+    if (gemm->form == VKL_GEMM_TN)
+        pieces = pieces_of(gemm, t);
+    bool direct = plan->caps->arch == VKL_ARCH_SOFTWARE;
+    VklGemmShape shape = {.slices = 1, .slice_k = t->k};
+    if (!direct)
+        shape = vkl_tune_gemm(plan->caps, t->m, t->n, t->k, scratch, wide_a(gemm, t, &pieces) && wide_b(gemm, t));
+    bool split = shape.slices > 1;
+    VklOp *op = vkl_plan_op(plan, direct ? VKL_KERNEL_GEMM_DIRECT : split ? VKL_KERNEL_GEMM_SPLIT : VKL_KERNEL_GEMM);
     if (!op)
         return;
     bool first = t->k0 == 0, last = t->k0 + t->k == gemm->k;
-    bool accumulate = gemm->accumulate || !first;
-    Pieces pieces = {0};
+    bool accumulate = !split && (gemm->accumulate || !first);
 
     if (gemm->form == VKL_GEMM_TN) {
-        pieces = pieces_of(gemm, t);
         if (pieces.first)
             vkl_plan_bind(plan, op, 0, vkl_array_at(gemm->a, t->k0 * gemm->lda + t->m0), span(t->k, gemm->lda, pieces.first),
                           VKL_READ);
@@ -54,9 +153,12 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
         vkl_plan_bind(plan, op, 1, vkl_array_at(gemm->b, t->n0 * gemm->ldb + t->k0), span(t->n, gemm->ldb, t->k), VKL_READ);
     else
         vkl_plan_bind(plan, op, 1, vkl_array_at(gemm->b, t->k0 * gemm->ldb + t->n0), span(t->k, gemm->ldb, t->n), VKL_READ);
-    vkl_plan_bind(plan, op, 2, vkl_array_at(gemm->c, t->m0 * gemm->ldc + t->n0), span(t->m, gemm->ldc, t->n),
-                  accumulate ? VKL_READ_WRITE : VKL_WRITE);
-    uint32_t bias_rows = first ? gemm->bias_rows : 0;
+    if (split)
+        vkl_plan_bind(plan, op, 2, gemm->scratch, shape.slices * t->m * t->n, VKL_WRITE);
+    else
+        vkl_plan_bind(plan, op, 2, vkl_array_at(gemm->c, t->m0 * gemm->ldc + t->n0), span(t->m, gemm->ldc, t->n),
+                      accumulate ? VKL_READ_WRITE : VKL_WRITE);
+    uint32_t bias_rows = first && !split ? gemm->bias_rows : 0;
     if (bias_rows)
         vkl_plan_bind(plan, op, 3, vkl_array_at(gemm->bias, t->n0), span(bias_rows, gemm->n, t->n), VKL_READ);
 
@@ -66,36 +168,38 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t)
     args->k = (uint32_t)t->k;
     args->lda = (uint32_t)gemm->lda;
     args->ldb = (uint32_t)gemm->ldb;
-    args->ldc = (uint32_t)gemm->ldc;
+    args->ldc = (uint32_t)(split ? t->n : gemm->ldc);
     args->accumulate = accumulate;
     args->bias_rows = bias_rows;
     args->m_first = (uint32_t)pieces.first;
     args->ones = (uint32_t)(gemm->form == VKL_GEMM_TN ? t->m - pieces.first - pieces.second : 0);
     args->lda_second = (uint32_t)gemm->lda_second;
-    args->activation = last ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
+    args->activation = last && !split ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
     op->spec[VKL_SPEC_FORM] = gemm->form;
-    if (plan->caps->arch == VKL_ARCH_SOFTWARE) {
-        vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * blocks(t->n, VKL_GEMM_DIRECT_BLOCK));
-    } else {
-        op->spec[VKL_SPEC_WORKGROUP] = 64;
-        op->groups[0] = (uint32_t)blocks(t->n, VKL_GEMM_TILE);
-        op->groups[1] = (uint32_t)blocks(t->m, VKL_GEMM_TILE);
-        op->groups[2] = 1;
-    }
+    if (direct)
+        direct_shape(plan, op, t);
+    else
+        tiled_shape(op, gemm, t, &pieces, &shape);
     op->work = t->m;
     op->work_cost = t->n * t->k;
     vkl_plan_end(plan, op);
+    if (split)
+        reduce(plan, gemm, t, shape.slices, first, last);
 }
 
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
 {
-    if (plan->status)
+    if (plan->status || !gemm->m || !gemm->n || !gemm->k)
         return;
     uint64_t window = vkl_plan_window(plan);
+    /* of the smallest tile: no shape needs more workgroups */
+    uint64_t tile = VKL_GEMM_TILE_LEAST;
+    uint64_t scratch = plan->caps->arch == VKL_ARCH_GPU ? smaller(gemm->scratch_count, window) : 0;
     Tile step;
-    step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * VKL_GEMM_TILE);
-    step.k = smaller(gemm->k, VKL_GEMM_MAX_K);
-    step.m = smaller(gemm->m, (uint64_t)plan->caps->workgroups[1] * VKL_GEMM_TILE);
+    step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * tile);
+    step.m = smaller(gemm->m, (uint64_t)plan->caps->workgroups[1] * tile);
+    uint64_t slices = larger(smaller(scratch / (step.m * step.n), plan->caps->workgroups[2]), 1);
+    step.k = smaller(gemm->k, VKL_GEMM_MAX_K * slices);
     if (gemm->form == VKL_GEMM_NT)
         step.n = smaller(step.n, rows_in(window, gemm->ldb, step.k));
     else
@@ -109,8 +213,8 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
         step.m = smaller(step.m, rows_in(window, gemm->lda, step.k));
     }
     step.m = smaller(step.m, rows_in(window, gemm->ldc, step.n));
-    if (step.m < gemm->m && step.m > VKL_GEMM_TILE)
-        step.m -= step.m % VKL_GEMM_TILE;
+    if (step.m < gemm->m && step.m > tile)
+        step.m -= step.m % tile;
     if (gemm->bias_rows && gemm->m_first) /* one binding serves both */
         vkl_plan_fail(plan, VKL_ERROR_INVALID, "a product with a second left operand has no bias");
     if (gemm->bias_rows && step.n < gemm->n) /* the kernel takes its bias rows n apart */
@@ -126,5 +230,6 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
                                   .n0 = n0,
                                   .n = smaller(step.n, gemm->n - n0),
                                   .k0 = k0,
-                                  .k = smaller(step.k, gemm->k - k0)});
+                                  .k = smaller(step.k, gemm->k - k0)},
+                          scratch);
 }

@@ -17,6 +17,7 @@ double vkl_op_flops(const VklOp *op)
     switch (op->kernel) {
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
+    case VKL_KERNEL_GEMM_SPLIT:
         return product(args->GEMM.m - args->GEMM.ones, args->GEMM.n, args->GEMM.k);
     case VKL_KERNEL_LSTM_FORWARD:
         return product(args->LSTM_FORWARD.rows, 4.0 * args->LSTM_FORWARD.units, args->LSTM_FORWARD.k);
@@ -32,6 +33,7 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_MOVE:
     case VKL_KERNEL_NARROW:
     case VKL_KERNEL_DROPOUT:
+    case VKL_KERNEL_GEMM_REDUCE:
         return 0;
     case VKL_KERNEL_PROBE:
         return op->spec[VKL_SPEC_FORM] == VKL_PROBE_COPY ? 0 : 2.0 * (double)op->work * (double)op->work_cost;
@@ -65,6 +67,8 @@ double vkl_op_bytes(const VklOp *op)
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
         return 4 * gemm_numbers(op);
+    case VKL_KERNEL_GEMM_SPLIT:
+        return 4 * (gemm_numbers(op) + (op->groups[2] - 1.0) * args->GEMM_SPLIT.m * args->GEMM_SPLIT.n);
     case VKL_KERNEL_LSTM_FORWARD: {
         double cells = (double)args->LSTM_FORWARD.rows * args->LSTM_FORWARD.units;
         double gates = args->LSTM_FORWARD.keep ? 8 : 4; /* read, and written where they are kept */

@@ -36,6 +36,18 @@ typedef struct VklCaps {
 #define VKL_VENDOR_NVIDIA 0x10deu
 #define VKL_VENDOR_QUALCOMM 0x5143u
 
+/* The shape of a tiled product; spec: all constants but the form and VARIANT. */
+typedef struct VklGemmShape {
+    uint32_t spec[VKL_SPEC_COUNT];
+    uint64_t slices, slice_k; /* slices 1: GEMM; more: GEMM_SPLIT and GEMM_REDUCE */
+} VklGemmShape;
+
+#define VKL_GEMM_TILE_LEAST 32 /* rows and columns of the smallest */
+
+/* For C [m][n] of sums of k terms, with scratch for `scratch` numbers; wide: A and B are read by four. More than VKL_GEMM_MAX_K terms
+ * need scratch for m n numbers each that many terms. */
+VklGemmShape vkl_tune_gemm(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, bool wide);
+
 /* Which kernel does many time steps of a layer at once, and in which shape. */
 typedef struct VklSequenceShape {
     VklKernel kernel;

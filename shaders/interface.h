@@ -27,12 +27,29 @@
  * Forms: NN: A [m][k], B [k][n].  NT: A [m][k], B [n][k].  TN: A^T in up to three pieces, B [k][n]: rows of C below m_first take A [k][m_first],
  * those below m - ones a second A in binding 3 [k][m - ones - m_first], the last `ones` rows 1 in place of A: they become column sums of
  * B. That makes all gradients of a layer, dW_ih, dW_hh and its biases, one product.
- * bias: the sum of `bias_rows` rows of n numbers, `n` apart, added to each row of C; 0 rows: none. k is at most VKL_GEMM_MAX_K. */
+ * bias: the sum of `bias_rows` rows of n numbers, `n` apart, added to each row of C; 0 rows: none. k is at most VKL_GEMM_MAX_K.
+ * groups = (tiles of columns, tiles of rows, 1). A tile has ROWS x COLUMNS elements of C, an invocation ROW_BLOCK x COLUMN_BLOCK of
+ * them, so that there are (ROWS / ROW_BLOCK) (COLUMNS / COLUMN_BLOCK) invocations; DEPTH terms of the sum are in shared memory at a time,
+ * UNROLL of which are written out in the loop. All are multiples of 4 but UNROLL, which divides DEPTH.
+ * VARIANT says what the kernel may take for granted, or must take care of. */
 #define VKL_GEMM_NN 0
 #define VKL_GEMM_NT 1
 #define VKL_GEMM_TN 2
-#define VKL_GEMM_TILE 32 /* rows and columns of C of one workgroup: groups = (ceil(n / 32), ceil(m / 32), 1) */
 #define VKL_GEMM_MAX_K 4096
+#define VKL_GEMM_SPEC_ROWS 3
+#define VKL_GEMM_SPEC_COLUMNS 4
+#define VKL_GEMM_SPEC_DEPTH 5
+#define VKL_GEMM_SPEC_ROW_BLOCK 6
+#define VKL_GEMM_SPEC_COLUMN_BLOCK 7
+#define VKL_GEMM_SPEC_UNROLL 8
+#define VKL_GEMM_SPEC_VARIANT 9
+#define VKL_GEMM_WIDE_A 1 /* offset, strides and lengths of A, and of its pieces, are multiples of 4: it is read by four */
+#define VKL_GEMM_WIDE_B 2
+#define VKL_GEMM_WIDE_C 4  /* C and bias */
+#define VKL_GEMM_EDGE 8    /* m, n or the terms of a slice are no multiples of the tile's */
+#define VKL_GEMM_PIECES 16 /* TN with a second A or with ones */
+/* GEMM_SPLIT: the same in slices, one for each group on z: slice z sums the terms from z * slice_k on, at most slice_k of them, and its C begins
+ * slice_c elements after that of the slice before. No bias, no accumulate and no activation: GEMM_REDUCE does them. */
 /* GEMM_DIRECT: the same, for devices that are CPUs; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
 #define VKL_GEMM_DIRECT_BLOCK 4
 struct VklGemmArgs {
@@ -43,6 +60,16 @@ struct VklGemmArgs {
     uint32_t bias_rows;
     uint32_t m_first, ones, lda_second; /* TN only */
     uint32_t activation;                /* VklActivation, applied last: to accumulate + product + bias */
+    uint32_t slice_k, slice_c;          /* GEMM: k, 0 */
+};
+
+/* GEMM_REDUCE: C[m][n] (+)= the sum of `slices` partial products [m][n], slice_c elements apart, in their order, + bias, then the activation.
+ * Bindings: partial (read), C (write, or read and write with accumulate), bias (read). One invocation for each element, linearly. */
+struct VklGemmReduceArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t m, n, ldc;
+    uint32_t slices, slice_c;
+    uint32_t accumulate, bias_rows, activation;
 };
 
 /* LSTM, one time step, forward: one invocation for each (row, unit), unit fastest; groups cover rows * units linearly.

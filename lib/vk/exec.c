@@ -210,8 +210,10 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
         VklStatus status = check_op(exec, op, error);
         for (uint32_t binding = 0; !status && binding < op->bindings; binding++)
             status = bind_window(exec, op, binding, error, &key.windows[binding], &made->args);
+        uint32_t spec[VKL_SPEC_COUNT];
+        vkl_op_settle(op, &made->args, spec);
         if (!status)
-            status = vkl_vk_pipeline_get(exec->device, op->kernel, op->spec, error, &made->pipeline);
+            status = vkl_vk_pipeline_get(exec->device, op->kernel, spec, error, &made->pipeline);
         if (status)
             return status;
         made->layout = vkl_vk(exec->device)->pipelines.layouts[op->bindings];
