@@ -2,6 +2,7 @@
  *
  * From a device's properties to the choices that plans are built with. Pure functions. */
 #include "internal.h"
+#include "plan_build.h"
 
 void vkl_limits_lower(VklDeviceLimits *limits, const VklDeviceLimits *lower)
 {
@@ -59,6 +60,10 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
 /* Bindings of SEQUENCE_BACKWARD: a device with fewer takes a dispatch for each step. */
 #define SEQUENCE_BINDINGS 5
 
+/* W_hh of H 128 of an LSTM. It takes all registers of a compute unit, 256 KiB on most GPUs; what does not fit is read in every step. A step
+ * then takes 1 to 2 us where a dispatch and a barrier take 3 to 10. Above, a workgroup reads its weights longer than that. */
+#define SEQUENCE_WEIGHTS 65536
+
 static bool sequence_host(VklSequenceShape *shape)
 {
     shape->group_rows = 1;
@@ -66,31 +71,133 @@ static bool sequence_host(VklSequenceShape *shape)
     return true;
 }
 
-static bool sequence_gpu(const VklCaps *caps, uint64_t units, bool backward, VklSequenceShape *shape)
+/* A step's product in fours of inputs and outputs, and how a workgroup divides it: shaders/interface.h has the words. */
+typedef struct SequenceGroup {
+    uint64_t units, fours, groups; /* fours of inputs, of outputs */
+    uint64_t slices, held, group_lanes, row_lanes, lane_rows;
+    bool slices_abreast;
+} SequenceGroup;
+
+static uint64_t sequence_lanes(const SequenceGroup *group)
 {
-    uint64_t columns = 4 * units;
+    return group->row_lanes * group->slices * group->group_lanes;
+}
+
+static uint64_t sequence_rows(const SequenceGroup *group)
+{
+    return group->row_lanes * group->lane_rows;
+}
+
+static uint64_t slice_fours(const SequenceGroup *group)
+{
+    return blocks(group->fours, group->slices);
+}
+
+/* Rows and units that an invocation does the cell of: their next gates and states are in its registers. */
+static uint64_t sequence_items(const SequenceGroup *group)
+{
+    return blocks(sequence_rows(group) * group->units, sequence_lanes(group));
+}
+
+/* Bytes: inputs, and the parts of sums. */
+static uint64_t sequence_shared(const SequenceGroup *group)
+{
+    uint64_t parts = group->groups * (group->slices + (group->slices_abreast ? 1 : 0));
+    return 16 * sequence_rows(group) * (slice_fours(group) * group->slices + parts);
+}
+
+/* Fours of inputs whose weights an invocation holds in registers, 16 each. The compilers' statistics decide: all that is needed for H 64,
+ * four, fits everywhere without a spill; where some of the weights are read in every step these reads take registers too. */
+static uint64_t sequence_held(const VklCaps *caps, const SequenceGroup *group)
+{
     (void)caps;
-    (void)backward;
-    shape->spec[VKL_SPEC_WORKGROUP] = 128;
-    shape->spec[VKL_SPEC_OWN] = 1;
-    shape->group_rows = 1;
-    /* software devices stop a loop after 65,535 turns, all of an invocation's together */
-    uint64_t turns = (columns + 2) * ((units + 127) / 128) + 8;
-    shape->steps = 60000 / turns;
-    return shape->steps > 0;
+    return group->group_lanes < group->groups ? 0 : smaller(slice_fours(group), 4);
+}
+
+#define SEQUENCE_HELD 4
+#define SEQUENCE_LANES 512 /* which leave 128 registers for each on most GPUs */
+#define SEQUENCE_ITEMS 4
+
+static uint64_t sequence_turns(const SequenceGroup *group)
+{
+    uint64_t passes = blocks(group->groups, group->group_lanes);
+    return passes * (4 + slice_fours(group) * (1 + group->lane_rows) + 2 * group->lane_rows) +
+           sequence_items(group) * (4 + 3 * group->slices) + 4;
+}
+
+static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward,
+                         VklSequenceShape *shape, bool *pays)
+{
+    uint64_t columns = (cell == VKL_SEQUENCE_LSTM ? 4 : cell == VKL_SEQUENCE_GRU ? 3 : 1) * units;
+    uint64_t most = smaller(caps->workgroup_invocations, SEQUENCE_LANES);
+    SequenceGroup group = {
+        .units = units,
+        .fours = blocks(backward ? columns : units, 4),
+        .groups = blocks(backward ? units : columns, 4),
+        .row_lanes = 1,
+        .lane_rows = 1,
+        .slices_abreast = backward,
+    };
+    if (columns > VKL_GEMM_MAX_K) /* a sum's blocks */
+        return false;
+    uint64_t passes = blocks(group.groups, most);
+    group.group_lanes = blocks(group.groups, passes);
+    /* slices as short as registers want them, and at least an invocation for each unit */
+    group.slices = larger(blocks(group.fours, SEQUENCE_HELD), smaller(blocks(units, group.group_lanes), group.fours));
+    group.slices = larger(1, smaller(group.slices, most / group.group_lanes));
+    group.slices = blocks(group.fours, slice_fours(&group));
+    while (group.slices > 1 && sequence_shared(&group) > caps->shared_memory)
+        group.slices--;
+    if (sequence_shared(&group) > caps->shared_memory)
+        return false;
+    group.held = sequence_held(caps, &group);
+
+    /* Small layers: several rows make a subgroup. Large batches: several rows of an invocation hide the time that a step waits, once
+     * there are workgroups enough. */
+    SequenceGroup wider = group;
+    for (wider.row_lanes = 2;
+         wider.row_lanes <= rows && sequence_lanes(&wider) <= smaller(most, 64) && sequence_shared(&wider) <= caps->shared_memory;
+         wider.row_lanes++)
+        group = wider;
+    wider = group;
+    for (wider.lane_rows = 2;
+         wider.lane_rows <= 4 && blocks(rows, sequence_rows(&wider)) * sequence_lanes(&wider) >= caps->parallel &&
+         sequence_shared(&wider) <= caps->shared_memory && sequence_items(&wider) <= SEQUENCE_ITEMS;
+         wider.lane_rows *= 2)
+        group = wider;
+
+    shape->spec[VKL_SPEC_WORKGROUP] = (uint32_t)sequence_lanes(&group);
+    shape->spec[VKL_SEQUENCE_SPEC_UNITS] = (uint32_t)units;
+    shape->spec[VKL_SEQUENCE_SPEC_SLICES] = (uint32_t)group.slices;
+    shape->spec[VKL_SEQUENCE_SPEC_HELD] = (uint32_t)group.held;
+    shape->spec[VKL_SEQUENCE_SPEC_GROUP_LANES] = (uint32_t)group.group_lanes;
+    shape->spec[VKL_SEQUENCE_SPEC_ROW_LANES] = (uint32_t)group.row_lanes;
+    shape->spec[VKL_SEQUENCE_SPEC_LANE_ROWS] = (uint32_t)group.lane_rows;
+    shape->group_rows = sequence_rows(&group);
+    if (caps->arch == VKL_ARCH_SOFTWARE) {
+        /* these stop a loop after 65,535 turns, all of an invocation's together */
+        shape->steps = 60000 / sequence_turns(&group);
+        *pays = false;
+        return shape->steps > 0;
+    }
+    /* A dispatch should be over before a watchdog looks: 2^34 multiply-adds are a third of a second on a GPU that does 5e10 of them a
+     * second, and 2^30 in one workgroup about as much. */
+    uint64_t weights = columns * units;
+    shape->steps = smaller((UINT64_C(1) << 34) / (weights * rows), (UINT64_C(1) << 30) / (weights * shape->group_rows));
+    shape->steps = larger(1, smaller(shape->steps, 4096));
+    *pays = weights <= SEQUENCE_WEIGHTS;
+    return true;
 }
 
 bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
                        bool *pays)
 {
-    (void)cell;
-    (void)rows;
     *shape = (VklSequenceShape){.kernel = backward ? VKL_KERNEL_SEQUENCE_BACKWARD : VKL_KERNEL_SEQUENCE_FORWARD};
     *pays = false;
     if (caps->storage_buffers < SEQUENCE_BINDINGS)
         return false;
     *pays = caps->arch == VKL_ARCH_HOST;
-    return caps->arch == VKL_ARCH_HOST ? sequence_host(shape) : sequence_gpu(caps, units, backward, shape);
+    return caps->arch == VKL_ARCH_HOST ? sequence_host(shape) : sequence_gpu(caps, cell, rows, units, backward, shape, pays);
 }
 
 /* ---- GEMM ----

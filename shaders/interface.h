@@ -114,6 +114,18 @@ struct VklCellBackwardArgs {
 #define VKL_SEQUENCE_RNN_TANH 2
 #define VKL_SEQUENCE_RNN_RELU 3
 
+/* Constants of SEQUENCE_FORWARD and SEQUENCE_BACKWARD. A step's product has inputs (forward h, backward the gradients of the gates) and outputs
+ * (forward the columns of W_hh, backward h), both in fours. An invocation sums some fours of inputs into four outputs of some rows:
+ * SLICES invocations share a sum; of each slice the weights of the first HELD fours stay in registers, the rest is read again in every step.
+ * GROUP_LANES fours of outputs at a time: all of them if HELD is not 0. The workgroup has ROW_LANES x SLICES x GROUP_LANES invocations and
+ * does ROW_LANES x LANE_ROWS rows. */
+#define VKL_SEQUENCE_SPEC_UNITS 3
+#define VKL_SEQUENCE_SPEC_SLICES 4
+#define VKL_SEQUENCE_SPEC_HELD 5
+#define VKL_SEQUENCE_SPEC_GROUP_LANES 6
+#define VKL_SEQUENCE_SPEC_ROW_LANES 7
+#define VKL_SEQUENCE_SPEC_LANE_ROWS 8
+
 /* Bindings: gates (read and write), params (read), h (read and write), c (read and write, LSTM).
  * Step s of `steps`: from h at h_before + s h_step, the gates at gates_first + s gates_step, to h at h_before + (s + 1) h_step; c alike.
  * gates, with `keep` (training): what backward needs is kept; without, they are left alone, and of c only that after the last step is

@@ -1,98 +1,142 @@
 /* SPDX-License-Identifier: MIT */
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #define VKL_GLSL
 #include "interface.h"
 #include "activations.glsl"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint cell = VKL_SEQUENCE_LSTM;
-layout(constant_id = 3) const uint group_rows = 1; /* VKL_SEQUENCE_ROWS */
-
 layout(binding = 0) buffer Gates { float gates[]; };
 layout(binding = 1) readonly buffer W { float w[]; };
-layout(binding = 2) coherent buffer Hidden { float h[]; };
+layout(binding = 1) readonly buffer WFours { vec4 w_fours[]; };
+layout(binding = 2) buffer Hidden { float h[]; };
 layout(binding = 3) buffer Cell { float c[]; };
 layout(push_constant) uniform Push { VklSequenceForwardArgs args; };
 
-#define BLOCK 4096u /* terms of a sum that are added at once */
+/* Invocations beside each other have outputs beside each other, as W_hh has them. */
+#define INPUTS units
+#define OUTPUTS columns
+#define SLICES_ABREAST false
+#include "sequence_product.glsl"
 
-const uint columns = cell == VKL_SEQUENCE_LSTM ? 4u : cell == VKL_SEQUENCE_GRU ? 3u : 1u;
+uint w_at;
 
-vec4 product(uint h_at, uint w_at, uint unit)
+vec4 weight_row(uint input_at, uint group)
 {
-    vec4 total = vec4(0.0);
-    uint unit_stride = cell == VKL_SEQUENCE_LSTM ? 4u : 1u, gate_stride = cell == VKL_SEQUENCE_LSTM ? 1u : args.units;
-    uint at = w_at + unit * unit_stride;
-    for (uint begin = 0u; begin < args.units; begin += BLOCK) {
-        uint end = args.units - begin < BLOCK ? args.units : begin + BLOCK;
-        vec4 sum = vec4(0.0);
-        for (uint j = begin; j < end; j++)
-            for (uint g = 0u; g < columns; g++)
-                sum[g] += h[h_at + j] * w[at + j * columns * args.units + g * gate_stride];
-        total += sum;
-    }
-    return total;
+    if (input_at >= units)
+        return vec4(0.0);
+    if (columns % 4u == 0u)
+        return w_fours[w_at / 4u + input_at * (columns / 4u) + group];
+    vec4 row = vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < 4u; i++)
+        if (4u * group + i < columns)
+            row[i] = w[w_at + input_at * columns + 4u * group + i];
+    return row;
+}
+
+Weights weights_of(uint four, uint group)
+{
+    uint first = 4u * four;
+    return Weights(weight_row(first, group), weight_row(first + 1u, group), weight_row(first + 2u, group), weight_row(first + 3u, group));
+}
+
+vec4 gates_load(uint at)
+{
+    if (cell == VKL_SEQUENCE_LSTM)
+        return vec4(gates[at], gates[at + 1u], gates[at + 2u], gates[at + 3u]);
+    if (cell == VKL_SEQUENCE_GRU)
+        return vec4(gates[at], gates[at + units], gates[at + 2u * units], 0.0);
+    return vec4(gates[at], 0.0, 0.0, 0.0);
+}
+
+void gates_store(uint at, vec4 gate)
+{
+    uint stride = cell == VKL_SEQUENCE_LSTM ? 1u : units;
+    gates[at] = gate.x;
+    if (cell != VKL_SEQUENCE_LSTM && cell != VKL_SEQUENCE_GRU)
+        return;
+    gates[at + stride] = gate.y;
+    gates[at + 2u * stride] = gate.z;
+    gates[at + 3u * stride] = gate.w;
 }
 
 void main()
 {
     bool second = gl_WorkGroupID.y == 1u;
-    uint gates_at = args.off0 + (second ? args.gates_second : args.gates_first), gates_step = second ? -args.gates_step : args.gates_step;
-    uint h_at = args.off2 + (second ? args.h_second : args.h_before), h_step = second ? -args.h_step : args.h_step;
-    uint c_at = args.off3 + (second ? args.c_second : args.c_before), c_step = second ? -args.c_step : args.c_step;
-    uint w_at = args.off1 + (second ? args.w_second : args.w), bias = second ? args.bias_second : args.bias;
+    uint gates_step = second ? -args.gates_step : args.gates_step, h_step = second ? -args.h_step : args.h_step;
+    uint c_step = second ? -args.c_step : args.c_step, bias_at = second ? args.bias_second : args.bias;
     uint first_row = gl_WorkGroupID.x * group_rows;
     uint rows = args.rows - first_row < group_rows ? args.rows - first_row : group_rows;
+    w_at = args.off1 + (second ? args.w_second : args.w);
 
-    uint c_prev = c_at;
+    /* Of the LSTM c, of GRU h. */
+    float state[items];
+    uint gate_at[items], h_at[items], c_at[items];
+    vec4 ahead[items], bias[items];
+    source_clear();
+    barrier();
+    [[unroll]] for (uint i = 0u; i < items; i++) {
+        uint local_row = item_row(i, rows), row = first_row + local_row, unit = item_unit(i, rows);
+        gate_at[i] = args.off0 + (second ? args.gates_second : args.gates_first) + row * args.gates_ld + unit * (cell == VKL_SEQUENCE_LSTM ? 4u : 1u);
+        h_at[i] = args.off2 + (second ? args.h_second : args.h_before) + row * args.h_ld + unit;
+        c_at[i] = args.off3 + (second ? args.c_second : args.c_before) + row * units + unit;
+        state[i] = h[h_at[i]];
+        if (item_live(i, rows))
+            source_put(local_row, unit, state[i]);
+        if (cell == VKL_SEQUENCE_LSTM)
+            state[i] = c[c_at[i]];
+        ahead[i] = gates_load(gate_at[i]);
+        bias[i] = vec4(0.0);
+        if (cell == VKL_SEQUENCE_GRU && bias_at != VKL_ABSENT)
+            bias[i] = vec4(w[args.off1 + bias_at + unit], w[args.off1 + bias_at + units + unit], w[args.off1 + bias_at + 2u * units + unit], 0.0);
+    }
+    weights_hold();
+    barrier();
+
     for (uint s = 0u; s < args.steps; s++) {
         bool last = s + 1u == args.steps;
-        uint c_next = args.keep != 0u || last ? c_at + c_step * (s + 1u) : c_at + c_step * args.steps;
-        for (uint i = gl_LocalInvocationID.x; i < rows * args.units; i += gl_WorkGroupSize.x) {
-            uint row = first_row + i / args.units, unit = i % args.units;
-            uint gate = gates_at + row * args.gates_ld, out_at = h_at + h_step + row * args.h_ld + unit;
-            vec4 rec = product(h_at + row * args.h_ld, w_at, unit);
-            if (cell == VKL_SEQUENCE_LSTM) {
-                gate += 4u * unit;
-                float in_gate = cell_sigmoid(gates[gate] + rec.x), f = cell_sigmoid(gates[gate + 1u] + rec.y);
-                float g = cell_tanh(gates[gate + 2u] + rec.z), o = cell_sigmoid(gates[gate + 3u] + rec.w);
-                uint c_row = row * args.units + unit;
-                float state = f * c[c_prev + c_row] + in_gate * g;
-                c[c_next + c_row] = state;
-                h[out_at] = o * cell_tanh(state);
-                if (args.keep != 0u) {
-                    gates[gate] = in_gate;
-                    gates[gate + 1u] = f;
-                    gates[gate + 2u] = g;
-                    gates[gate + 3u] = o;
-                }
-            } else if (cell == VKL_SEQUENCE_GRU) {
-                gate += unit;
-                if (bias != VKL_ABSENT)
-                    for (uint g = 0u; g < 3u; g++)
-                        rec[g] += w[args.off1 + bias + g * args.units + unit];
-                float r_raw = gates[gate + args.units] + rec.x, z_raw = gates[gate + 2u * args.units] + rec.y;
-                float n_raw = gates[gate] + cell_sigmoid(r_raw) * rec.z, z = cell_sigmoid(z_raw);
-                h[out_at] = (1.0 - z) * cell_tanh(n_raw) + z * h[h_at + row * args.h_ld + unit];
-                if (args.keep != 0u) {
-                    gates[gate] = n_raw;
-                    gates[gate + args.units] = r_raw;
-                    gates[gate + 2u * args.units] = z_raw;
-                    gates[gate + 3u * args.units] = rec.z;
-                }
-            } else {
-                gate += unit;
-                float raw = gates[gate] + rec.x;
-                h[out_at] = activate(cell == VKL_SEQUENCE_RNN_TANH ? ACTIVATION_TANH : ACTIVATION_RELU, raw);
-                if (args.keep != 0u)
-                    gates[gate] = raw;
-            }
+        /* The next step's gates are on their way while this one's product is made. */
+        vec4 now[items];
+        [[unroll]] for (uint i = 0u; i < items; i++) {
+            now[i] = ahead[i];
+            ahead[i] = gates_load(gate_at[i] + (last ? 0u : gates_step));
         }
-        memoryBarrierBuffer();
+        product();
         barrier();
-        gates_at += gates_step;
-        h_at += h_step;
-        c_prev = c_next;
+        [[unroll]] for (uint i = 0u; i < items; i++) {
+            uint row = item_row(i, rows), unit = item_unit(i, rows);
+            bool live = item_live(i, rows);
+            vec4 gate = now[i];
+            float out_h;
+            if (cell == VKL_SEQUENCE_LSTM) {
+                gate += sums_of(row, unit);
+                gate = vec4(cell_sigmoid(gate.x), cell_sigmoid(gate.y), cell_tanh(gate.z), cell_sigmoid(gate.w));
+                state[i] = gate.y * state[i] + gate.x * gate.z;
+                out_h = gate.w * cell_tanh(state[i]);
+                c_at[i] += c_step;
+                if (live && (args.keep != 0u || last))
+                    c[c_at[i]] = state[i];
+            } else if (cell == VKL_SEQUENCE_GRU) {
+                float r_raw = gate.y + (sum_of(row, unit) + bias[i].x);
+                float z_raw = gate.z + (sum_of(row, units + unit) + bias[i].y);
+                float q = sum_of(row, 2u * units + unit) + bias[i].z;
+                float n_raw = gate.x + cell_sigmoid(r_raw) * q, z = cell_sigmoid(z_raw);
+                gate = vec4(n_raw, r_raw, z_raw, q);
+                out_h = (1.0 - z) * cell_tanh(n_raw) + z * state[i];
+                state[i] = out_h;
+            } else {
+                gate.x += sum_of(row, unit);
+                out_h = activate(cell == VKL_SEQUENCE_RNN_TANH ? ACTIVATION_TANH : ACTIVATION_RELU, gate.x);
+            }
+            h_at[i] += h_step;
+            if (live) {
+                source_put(row, unit, out_h);
+                h[h_at[i]] = out_h;
+                if (args.keep != 0u)
+                    gates_store(gate_at[i], gate);
+            }
+            gate_at[i] += gates_step;
+        }
+        barrier();
     }
 }
