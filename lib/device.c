@@ -76,6 +76,7 @@ VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const V
     vkl_caps_from_info(&made->caps, info);
     atomic_init(&made->lost, false);
     atomic_init(&made->next_id, 1);
+    atomic_init(&made->pipelines, 0);
     *device = made;
     return VKL_OK;
 }
@@ -225,6 +226,11 @@ void vkl_device_info(const VklDevice *device, VklDeviceInfo *info)
 VklContext *vkl_device_context(const VklDevice *device)
 {
     return device->context;
+}
+
+uint64_t vkl_device_pipelines(const VklDevice *device)
+{
+    return atomic_load(&device->pipelines);
 }
 
 const char *vkl_device_error(const VklDevice *device)

@@ -64,10 +64,11 @@ struct VklDevice {
     VklContext *context;
     const VklBackend *backend;
     VklDeviceInfo info;
-    VklCaps caps;                 /* what plans are built for */
-    atomic_bool lost;             /* sticky */
-    atomic_uint_fast64_t next_id; /* for buffers and layers */
-    void *impl;                   /* the backend's */
+    VklCaps caps;                   /* what plans are built for */
+    atomic_bool lost;               /* sticky */
+    atomic_uint_fast64_t pipelines; /* compiled so far */
+    atomic_uint_fast64_t next_id;   /* for buffers and layers */
+    void *impl;                     /* the backend's */
 };
 
 /* Fills caps from info (tune.c): limits, and choices by device type. */

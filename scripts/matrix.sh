@@ -139,7 +139,7 @@ part_compilers() {
     else
         options+=(--mesa26 "$rigs/mesa-26" --shims "$rigs/shims")
     fi
-    tests/rigs/isa.py "$build" "$build/chips" "${options[@]}" --check --jobs "$processes" >"$log" || status=$?
+    tests/rigs/isa.py "$build" "$build/chips" "${options[@]}" --check --selftest --jobs "$processes" >"$log" || status=$?
     while IFS=$'\t' read -r verdict chip summary; do
         case $verdict in
         ok) pass "$chip" "$summary" ;;

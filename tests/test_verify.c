@@ -649,6 +649,29 @@ Test(verify, golden_cases_of_pytorch_and_onnxruntime)
     globfree(&found);
 }
 
+/* Nothing is computed, so the CPU backend and a device differ in one thing: pipelines. */
+Test(verify, selftest_compiles)
+{
+    json_error_t error;
+    Run run = run_command("selftest --compile-only --quiet --json");
+    cr_expect_eq(run.status, 0, "status %d: %s", run.status, run.err);
+    json_t *report = json_loads(run.out, JSON_REJECT_DUPLICATES, &error), *failures = json_object_get(report, "failures");
+    cr_assert_not_null(report, "%s: %s", error.text, run.out);
+    cr_expect(json_is_true(json_object_get(report, "passed")));
+    for (size_t k = 0; k < json_array_size(failures); k++)
+        cr_expect_fail("%s", json_string_value(json_object_get(json_array_get(failures, k), "what")));
+    const char *name;
+    json_t *part;
+    json_object_foreach(json_object_get(report, "groups"), name, part)
+        cr_expect_gt(json_integer_value(json_object_get(part, "cases")), 3, "%s", name);
+    const json_int_t pipelines = json_integer_value(json_object_get(report, "pipelines"));
+    const bool cpu = !strcmp(json_string_value(json_object_get(json_object_get(report, "device"), "type")), "cpu");
+    cr_expect(cpu ? pipelines == 0 : pipelines >= 20, "%lld", (long long)pipelines);
+    cr_expect_null(json_object_get(report, "worst"), "something was computed: %s", run.out);
+    json_decref(report);
+    run_free(&run);
+}
+
 Test(verify, selftest_passes)
 {
     json_error_t error;

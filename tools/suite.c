@@ -205,12 +205,17 @@ static float weights_of(const Item *item)
     return item->row || most > 0.5 ? 0.5f : (float)most;
 }
 
-static VklStatus solve_item(const Item *item, Problem *problem)
+static VklStatus make_item(const Item *item, Problem *problem)
 {
     bool made =
         item->row ? covering_problem(item->row, problem) : problem_make(&item->desc, item->T, item->N, item->lengths, 0, problem);
     name_item(item, problem->label, sizeof problem->label);
-    if (!made)
+    return made ? VKL_OK : VKL_ERROR_HOST_MEMORY;
+}
+
+static VklStatus solve_item(const Item *item, Problem *problem)
+{
+    if (make_item(item, problem) != VKL_OK)
         return VKL_ERROR_HOST_MEMORY;
     if (item->extreme) {
         problem_draw(problem, 1, weights_of(item));
@@ -455,6 +460,108 @@ static VklStatus run_sample(Run *run, VklDevice *device, Sample *sample)
     return status;
 }
 
+/* ---- What a case needs, and nothing run ---- */
+
+/* All results, in training and in inference. */
+static void prepare_operator(Run *run, VklDevice *device, const Problem *problem)
+{
+    static float there; /* stands for arrays, which are not looked at */
+    const RefRnn *what = &problem->run;
+    VklRnn *rnn = NULL;
+    VklStatus status = vkl_rnn_create(device, &what->desc, &rnn);
+    for (int training = 1; training >= 0 && status == VKL_OK; training--) {
+        float *in[PROBLEM_ARRAYS], *out[PROBLEM_ARRAYS];
+        for (int a = 0; a < PROBLEM_ARRAYS; a++) {
+            in[a] = problem->array[a] ? &there : NULL;
+            out[a] = problem->array[a] && (training || OUTPUTS & PROBLEM_BIT(a)) ? &there : NULL;
+        }
+        const Trial trial = {
+            .T = what->T,
+            .N = what->N,
+            .I = what->desc.input_size,
+            .dropout = what->dropout,
+            .params = &there,
+            .x = in[PROBLEM_X],
+            .lengths = what->lengths,
+            .h0 = in[PROBLEM_H0],
+            .c0 = in[PROBLEM_C0],
+            .gy = in[PROBLEM_GY],
+            .ghn = in[PROBLEM_GHN],
+            .gcn = in[PROBLEM_GCN],
+            .y = out[PROBLEM_Y],
+            .hn = out[PROBLEM_HN],
+            .cn = out[PROBLEM_CN],
+            .dx = out[PROBLEM_DX],
+            .dh0 = out[PROBLEM_DH0],
+            .dc0 = out[PROBLEM_DC0],
+            .dparams = training ? &there : NULL,
+            .accumulate = training && problem->accumulate,
+        };
+        status = trial_prepare(device, rnn, &trial);
+    }
+    if (status != VKL_OK)
+        record_failure(run, "%s", vkl_device_error(device));
+    vkl_rnn_destroy(rnn);
+}
+
+/* A dense layer, a loss and every optimizer: recorded, and dropped. */
+static VklStatus record_around(VklDevice *device, VklStream *stream, VklDense *dense, VklSlice slice[7])
+{
+    VklDenseBackward backward = vkl_dense_backward_args(4);
+    VklLossArgs loss = vkl_loss_args(VKL_LOSS_MSE, 4);
+    loss.predicted = backward.y = slice[2];
+    loss.target = slice[3];
+    loss.gradient = backward.gy = slice[4];
+    loss.loss = slice[5];
+    backward.params = slice[0];
+    backward.x = backward.dx = slice[1];
+    backward.dx = slice[5];
+    backward.dparams = slice[3];
+    backward.workspace = slice[6];
+    VklStatus status = vkl_dense_forward(dense, stream, 4, slice[0], slice[1], slice[2]);
+    if (status == VKL_OK)
+        status = vkl_loss_record(stream, &loss);
+    if (status == VKL_OK)
+        status = vkl_dense_backward(dense, stream, &backward);
+    for (int kind = VKL_OPTIMIZER_SGD; kind <= VKL_OPTIMIZER_ADAMW && status == VKL_OK; kind++) {
+        VklOptimizerDesc desc = vkl_optimizer_desc((VklOptimizerKind)kind);
+        VklOptimizer *optimizer = NULL;
+        VklExec *exec = NULL;
+        desc.clip_norm = 1;
+        status = vkl_optimizer_create(device, &desc, 64, &optimizer);
+        if (status == VKL_OK)
+            status = vkl_optimizer_prepare(optimizer, slice[0], slice[3], &exec);
+        vkl_exec_destroy(exec);
+        vkl_optimizer_destroy(optimizer);
+    }
+    return status;
+}
+
+static void prepare_training(Run *run, VklDevice *device)
+{
+    enum { SLICES = 7, BYTES = 4096 };
+    VklDenseDesc desc = vkl_dense_desc(8, 1, VKL_ACTIVATION_TANH);
+    VklDense *dense = NULL;
+    VklStream *stream = NULL;
+    VklBuffer *buffers[SLICES] = {NULL};
+    VklSlice slices[SLICES];
+    VklStatus status = vkl_dense_create(device, &desc, &dense);
+    if (status == VKL_OK)
+        status = vkl_stream_create(device, &stream);
+    for (int k = 0; k < SLICES && status == VKL_OK; k++) {
+        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, BYTES, &buffers[k]);
+        slices[k] = vkl_slice(buffers[k], 0);
+    }
+    if (status == VKL_OK)
+        status = record_around(device, stream, dense, slices);
+    if (status != VKL_OK)
+        record_failure(run, "%s", vkl_device_error(device));
+    vkl_stream_destroy(stream);
+    vkl_dense_destroy(dense);
+    for (int k = 0; k < SLICES; k++)
+        vkl_buffer_destroy(buffers[k]);
+}
+
 /* ---- A training ---- */
 
 #define WINDOWS 96
@@ -578,13 +685,18 @@ static VklStatus run_item(Run *run, uint64_t done, uint64_t all)
     if (run->item->layers)
         name_item(run->item, sample.problem.label, sizeof sample.problem.label);
     else
-        status = solve_item(run->item, &sample.problem);
+        status = suite->compile_only ? make_item(run->item, &sample.problem) : solve_item(run->item, &sample.problem);
     run->name = sample.problem.label;
     if (suite->on_case)
         suite->on_case(suite->user, run->item->group, run->name, done, all);
     if (status == VKL_ERROR_NUMERIC)
         record_failure(run, "no numbers away from kinks were found");
-    if (status == VKL_OK && run->item->layers) {
+    if (status == VKL_OK && suite->compile_only) {
+        if (run->item->layers)
+            prepare_training(run, run->devices[run->item->limits]);
+        else
+            prepare_operator(run, run->devices[run->item->limits], &sample.problem);
+    } else if (status == VKL_OK && run->item->layers) {
         run_training(run, run->devices[run->item->limits]);
     } else if (status == VKL_OK) {
         status = sample_fill(&sample);
@@ -619,8 +731,10 @@ VklStatus suite_run(const Suite *suite, SuiteResult *result)
         result->cases[run.item->group]++;
         result->seconds[run.item->group] += clock_seconds() - begin;
     }
-    for (int k = 0; k < LIMITS_COUNT; k++)
+    for (int k = 0; k < LIMITS_COUNT; k++) {
+        result->pipelines += run.devices[k] ? vkl_device_pipelines(run.devices[k]) : 0;
         vkl_device_destroy(run.devices[k]);
+    }
     free(items);
     return status;
 }

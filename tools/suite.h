@@ -56,6 +56,7 @@ typedef struct SuiteResult {
     double seconds[SUITE_GROUPS];
     uint64_t repeated, differing; /* tensors that were computed twice, and those that came out differently */
     SuiteWorst worst[SUITE_TENSORS];
+    uint64_t pipelines;     /* compiled */
     uint64_t failure_count; /* all, also those that are not kept */
     SuiteFailure failures[SUITE_FAILURES_KEPT];
 } SuiteResult;
@@ -67,6 +68,8 @@ typedef struct Suite {
     /* Called before each case. */
     void (*on_case)(void *user, SuiteGroup group, const char *name, uint64_t done, uint64_t all);
     void *user;
+    bool
+        compile_only; /* what would be run is made, its pipelines with it, and nothing is run: for drivers without their device */
 } Suite;
 
 /* Runs everything. Fails only where the suite itself cannot go on: memory, a device that cannot be opened. */

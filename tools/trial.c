@@ -13,6 +13,7 @@ typedef struct Bench {
     VklStream *stream;
     VklBuffer *buffers[BUFFERS_MAX];
     size_t count;
+    bool prepare;     /* nothing is recorded */
     VklStatus status; /* the first failure; after it nothing is done */
 } Bench;
 
@@ -31,7 +32,7 @@ static VklSlice upload(Bench *bench, const void *data, uint64_t bytes)
     if (!data)
         return vkl_slice(NULL, 0);
     VklSlice slice = make_buffer(bench, bytes);
-    if (bench->status == VKL_OK)
+    if (bench->status == VKL_OK && !bench->prepare)
         bench->status = vkl_stream_write(bench->stream, slice, data, bytes);
     return slice;
 }
@@ -41,14 +42,14 @@ static VklSlice make_room(Bench *bench, bool wanted, uint64_t bytes)
     if (!wanted || bytes == 0)
         return vkl_slice(NULL, 0);
     VklSlice slice = make_buffer(bench, bytes);
-    if (bench->status == VKL_OK)
+    if (bench->status == VKL_OK && !bench->prepare)
         bench->status = vkl_stream_fill(bench->stream, slice, NAN_BITS, vkl_buffer_size(slice.buffer));
     return slice;
 }
 
 static void download(Bench *bench, VklSlice slice, void *data, uint64_t bytes)
 {
-    if (data && slice.buffer && bench->status == VKL_OK)
+    if (data && slice.buffer && bench->status == VKL_OK && !bench->prepare)
         bench->status = vkl_stream_read(bench->stream, slice, data, bytes);
 }
 
@@ -77,6 +78,24 @@ static VklStatus repack(VklRnn *rnn, const float *from, float *packed, float *to
     return status;
 }
 
+static void forward_pass(Bench *bench, VklRnn *rnn, const VklRnnForward *args)
+{
+    VklExec *exec = NULL;
+    if (bench->status != VKL_OK)
+        return;
+    bench->status = bench->prepare ? vkl_rnn_prepare_forward(rnn, args, &exec) : vkl_rnn_forward(rnn, bench->stream, args);
+    vkl_exec_destroy(exec);
+}
+
+static void backward_pass(Bench *bench, VklRnn *rnn, const VklRnnBackward *args)
+{
+    VklExec *exec = NULL;
+    if (bench->status != VKL_OK)
+        return;
+    bench->status = bench->prepare ? vkl_rnn_prepare_backward(rnn, args, &exec) : vkl_rnn_backward(rnn, bench->stream, args);
+    vkl_exec_destroy(exec);
+}
+
 static void run_passes(Bench *bench, VklRnn *rnn, const Trial *trial, const VklRnnSizes *sizes, float *packed, uint64_t x_bytes)
 {
     const bool backward = trial->dx || trial->dh0 || trial->dc0 || trial->dparams;
@@ -93,8 +112,7 @@ static void run_passes(Bench *bench, VklRnn *rnn, const Trial *trial, const VklR
     forward.reserve = make_room(bench, training, sizes->reserve);
     forward.workspace = make_room(bench, true, sizes->forward_workspace);
     forward.dropout = trial->dropout;
-    if (bench->status == VKL_OK)
-        bench->status = vkl_rnn_forward(rnn, bench->stream, &forward);
+    forward_pass(bench, rnn, &forward);
     if (backward && bench->status == VKL_OK) {
         VklRnnBackward args = vkl_rnn_backward_args(trial->T, trial->N);
         args.params = forward.params;
@@ -109,13 +127,12 @@ static void run_passes(Bench *bench, VklRnn *rnn, const Trial *trial, const VklR
         args.dx = make_room(bench, trial->dx != NULL, x_bytes);
         args.dh0 = make_room(bench, trial->dh0 != NULL, sizes->state);
         args.dc0 = make_room(bench, trial->dc0 != NULL, sizes->cell_state);
-        if (trial->accumulate && trial->dparams && bench->status == VKL_OK)
+        if (trial->accumulate && trial->dparams && bench->status == VKL_OK && !bench->prepare)
             bench->status = repack(rnn, trial->dparams, packed, NULL);
         args.accumulate = trial->accumulate;
         args.dparams = trial->accumulate && trial->dparams ? upload(bench, packed, sizes->params)
                                                            : make_room(bench, trial->dparams != NULL, sizes->params);
-        if (bench->status == VKL_OK)
-            bench->status = vkl_rnn_backward(rnn, bench->stream, &args);
+        backward_pass(bench, rnn, &args);
         download(bench, args.dx, trial->dx, x_bytes);
         download(bench, args.dh0, trial->dh0, sizes->state);
         download(bench, args.dc0, trial->dc0, sizes->cell_state);
@@ -124,8 +141,21 @@ static void run_passes(Bench *bench, VklRnn *rnn, const Trial *trial, const VklR
     download(bench, forward.y, trial->y, sizes->y);
     download(bench, forward.hn, trial->hn, sizes->state);
     download(bench, forward.cn, trial->cn, sizes->cell_state);
-    if (bench->status == VKL_OK)
+    if (bench->status == VKL_OK && !bench->prepare)
         bench->status = vkl_stream_wait(bench->stream);
+}
+
+VklStatus trial_prepare(VklDevice *device, VklRnn *rnn, const Trial *trial)
+{
+    Bench bench = {.device = device, .prepare = true};
+    VklRnnSizes sizes;
+    float there = 0; /* stands for the packed parameters */
+    bench.status = vkl_rnn_sizes(rnn, trial->T, trial->N, &sizes);
+    if (bench.status == VKL_OK)
+        run_passes(&bench, rnn, trial, &sizes, &there, trial->T * trial->N * trial->I * sizeof(float));
+    for (size_t k = 0; k < bench.count; k++)
+        vkl_buffer_destroy(bench.buffers[k]);
+    return bench.status;
 }
 
 VklStatus trial_run(VklDevice *device, VklRnn *rnn, const Trial *trial)

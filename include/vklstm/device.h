@@ -113,6 +113,9 @@ VKL_API VklStatus vkl_device_measure(VklDevice *device, VklDeviceSpeed *speed);
 
 VKL_API VklContext *vkl_device_context(const VklDevice *device);
 
+/* How many pipelines the device has compiled so far; 0 for the CPU backend, which has none. */
+VKL_API uint64_t vkl_device_pipelines(const VklDevice *device);
+
 /* vkl_context_error() of the device's context. */
 VKL_API const char *vkl_device_error(const VklDevice *device);
 

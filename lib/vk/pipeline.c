@@ -153,6 +153,7 @@ VklStatus vkl_vk_pipeline_get(VklDevice *device, uint16_t kernel, const uint32_t
         row->kernel = kernel;
         memcpy(row->spec, spec, sizeof(row->spec));
         row->handle = found;
+        atomic_fetch_add(&device->pipelines, 1);
     }
     pthread_mutex_unlock(&pipelines->mutex);
     if (result)

@@ -3,19 +3,21 @@
 """What the compilers of four vendors make of the kernels that the planner picks for their chips, without the chips.
 
 usage: isa.py BUILD OUT [--mesa25 PREFIX] [--mesa26 PREFIX --shims DIR] [--chip TEXT]... [--kernel TEXT]... [--foreign DIR]
-              [--markdown] [--check] [--jobs N]
+              [--markdown] [--check] [--selftest] [--jobs N]
 
 BUILD is a build directory with tests/variants and tests/statistics; OUT takes, for each chip, rows.txt (what is compiled), statistics.txt (what the
 driver says of it) and a listing for each row. PREFIX comes from mesa-prefix.sh, DIR from shims.sh; without them RADV of Debian 12 alone
 is run. --chip and --kernel: those alone whose names contain TEXT. --foreign: shaders that are not ours, DIR/NAME.spv and DIR/rows.txt with rows
 as `variants` prints them, for comparison; $W in a row becomes the size of subgroups that ours use there. Prints a table, with --markdown for
-docs/performance.md; with --check a line for each chip and one for each gate that it misses.
+docs/performance.md; with --check a line for each chip and one for each gate that it misses. --selftest: vklstm selftest --compile-only too, where a
+shim has the chip's memory.
 
 Exit status: 0; 1 a gate is missed; 2 wrong usage; 77 nothing could be run here.
 """
 
 import argparse
 import glob
+import json
 import os
 import pathlib
 import re
@@ -23,6 +25,8 @@ import subprocess
 import sys
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+
+sys.dont_write_bytecode = True  # the source directory may be anybody's
 
 from listing import Loop
 
@@ -36,6 +40,9 @@ COMPILERS = [
     Compiler('NVK 26', 'nouveau', 'NOUVEAU_CHIPSET', 'nouveau', '26', '120 132 140 162 172 192 1b2'),
     Compiler('Turnip 26', 'freedreno', 'FD_GPU_ID', 'freedreno', '26', '630 660 740'),
 ]
+
+# Where the whole command starts: RADV without a shim has no memory, and Turnip's shim creates no device for it.
+COMPLETE_SHIMS = ('amdgpu', 'intel', 'nouveau')
 
 # What drivers call the same thing.
 NAMES = {
@@ -90,7 +97,7 @@ class Chip:
         self.prefix = getattr(arguments, 'mesa' + compiler.mesa) if compiler.mesa else None
         self.environment = dict(os.environ, MESA_SHADER_CACHE_DISABLE='1', **{compiler.variable: name})
         self.out = pathlib.Path(arguments.out) / ('%s-%s' % (compiler.name.replace(' ', ''), name)).lower()
-        self.variants, self.skipped, self.errors = [], None, []
+        self.variants, self.skipped, self.errors, self.selftest = [], None, [], ''
         if compiler.shim:
             self.environment['PRELOAD'] = '%s/lib%s_noop_drm_shim.so' % (arguments.shims, compiler.shim)
         if not compiler.mesa:
@@ -120,6 +127,21 @@ class Chip:
             width = next((int(variant.number('subgroup')) for variant in ours if variant.kernel == 'gemm' and variant.statistics), 32)
             text = (pathlib.Path(self.arguments.foreign) / 'rows.txt').read_text().replace('$W', str(width))
             self.of([Variant(row) for row in text.splitlines()], self.arguments.foreign, self.out / 'foreign')
+
+        if self.arguments.selftest and self.compiler.shim in COMPLETE_SHIMS:
+            self.run_selftest(build)
+
+    def run_selftest(self, build):
+        done = self.run(build / 'tools/vklstm', 'selftest', '--compile-only', '--quiet', '--json', '--device', 'vulkan')
+        try:
+            report = json.loads(done.stdout)
+        except ValueError:
+            self.errors.append('selftest --compile-only: status %d: %s' % (done.returncode, done.stderr.strip().split('\n')[-1]))
+            return
+        self.selftest = '; selftest made %d' % report['pipelines']
+        self.errors += ['selftest --compile-only: %s: %s' % (failure['case'], failure['what']) for failure in report['failures']]
+        if done.returncode and not report['failures']:
+            self.errors.append('selftest --compile-only: status %d' % done.returncode)
 
     def of(self, variants, shaders, out):
         out.mkdir(exist_ok=True)
@@ -173,6 +195,7 @@ def check(chips):
         summary = '%d of %d pipelines compiled' % (len(compiled), len(chip.variants))
         if largest:
             summary += ', most registers %d (%s)' % (largest.number('registers'), largest.name)
+        summary += chip.selftest
         print('%s\t%s %s\t%s' % ('FAILED' if complaints else 'ok', chip.compiler.name, chip.name, summary))
         for complaint in complaints:
             print('  ' + complaint)
@@ -239,7 +262,7 @@ def main():
         parser.add_argument('--' + name)
     for name in ('chip', 'kernel'):
         parser.add_argument('--' + name, action='append', default=[])
-    for name in ('markdown', 'check'):
+    for name in ('markdown', 'check', 'selftest'):
         parser.add_argument('--' + name, action='store_true')
     parser.add_argument('--jobs', type=int, default=2)
     arguments = parser.parse_args()
