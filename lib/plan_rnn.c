@@ -138,8 +138,10 @@ static void lay_out(const VklRnnDesc *desc, const VklRnnForm *form, uint64_t T, 
                     Arena *kept, Arena *other, Memory *memory)
 {
     uint64_t H = desc->hidden_size;
-    Arena *gates = training && !desc->recompute ? kept : other, *states = training ? kept : other;
-    *memory = (Memory){.drawn = VKL_NO_ARRAY};
+    bool halves = training && !desc->recompute && desc->storage == VKL_STORAGE_FLOAT16;
+    Arena *gates = training && !desc->recompute && !halves ? kept : other, *states = training ? kept : other;
+    *memory = (Memory){.drawn = VKL_NO_ARRAY, .wide = VKL_NO_ARRAY, .halves = VKL_NO_ARRAY};
+    uint64_t begin = other->used;
     for (uint64_t d = 0; d < form->D; d++) {
         memory->gates[d] = hand_out(gates, T * N * form->width);
         memory->rh[d] = form->gru_before ? hand_out(gates, T * N * H) : VKL_NO_ARRAY;
@@ -149,6 +151,11 @@ static void lay_out(const VklRnnDesc *desc, const VklRnnForm *form, uint64_t T, 
     memory->h = hand_out(states, (T + 2) * N * form->h_ld);
     if (training && draws(desc, layer))
         memory->drawn = hand_out(gates, T * N * inputs_of(desc, form, layer));
+    if (halves) { /* one after the other, so that one call packs them all */
+        memory->wide = vkl_array_at(other->base, begin);
+        memory->wide_count = other->used - begin;
+        memory->halves = hand_out(kept, blocks(memory->wide_count, 2));
+    }
 }
 
 static Side lay_out_side(const VklRnnDesc *desc, const VklRnnForm *form, uint64_t N, Arena *arena)
@@ -173,6 +180,8 @@ static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
 {
     uint64_t widest = larger(desc->input_size, form->W);
     *work = (Work){.side = lay_out_side(desc, form, N, arena)};
+    if (desc->storage == VKL_STORAGE_FLOAT16)
+        work->params = hand_out(arena, vkl_rnn_params(desc));
     if (desc->batch_first || (backward && lengths)) /* x past the end of a row may hold anything, which no gradient is to see */
         work->x = hand_out(arena, T * N * desc->input_size);
     if (backward) {

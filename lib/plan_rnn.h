@@ -19,6 +19,8 @@
  * drawn                    [T][N][K]: the layer's input after dropout
  *
  * The reserve holds these for every layer, with `recompute` h and c alone; the workspace what is left, once, and a small side arena per pass.
+ * With storage of halves the reserve holds h and c, and the rest packed; the workspace has room for the rest of a layer, once, and a copy of
+ * params whose matrices are rounded.
  */
 #ifndef VKL_PLAN_RNN_H
 #define VKL_PLAN_RNN_H

@@ -533,11 +533,13 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
     const VklRnnDesc *desc = pass->desc;
     Layers layers = vkl_rnn_layers(plan, pass, true);
     uint64_t I = desc->input_size, T = pass->T, N = pass->N;
+    vkl_rnn_round_params(&layers);
     View x0 = vkl_rnn_input(&layers, true), gy = upstream(&layers, layers.work.dy[0]);
     VklArray gy_last = desc->last_only ? pass->gy : VKL_NO_ARRAY;
     for (uint64_t layer = desc->layers; layer-- > 0 && !plan->status;) {
         Memory memory = vkl_rnn_memory(&layers, layer);
         View x = x0;
+        vkl_rnn_restore_halves(&layers, &memory);
         bool first_taken = vkl_has(gy.at) && gy.at.slot == layers.work.dy[0].slot && gy.at.at == layers.work.dy[0].at;
         VklArray dx = layers.work.dy[first_taken];
         if (layer) {

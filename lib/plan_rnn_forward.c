@@ -448,11 +448,13 @@ bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y)
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
 {
     Layers layers = vkl_rnn_layers(plan, pass, false);
+    vkl_rnn_round_params(&layers);
     View x = vkl_rnn_input(&layers, false);
     for (uint64_t layer = 0; layer < pass->desc->layers && !plan->status; layer++) {
         Memory memory = vkl_rnn_memory(&layers, layer);
         x = vkl_rnn_draw_input(&layers, &memory, layer, x);
         vkl_rnn_forward_directions(&layers, &memory, layer, 0, layers.form.D, x);
+        vkl_rnn_keep_halves(&layers, &memory);
         sum_directions(&layers, &memory);
         store_states(&layers, &memory, layer, layer == pass->desc->layers - 1);
         x = vkl_rnn_output_of(&layers, &memory);

@@ -14,6 +14,8 @@
 typedef struct Memory {
     VklArray drawn, h;
     VklArray gates[2], c[2], rh[2], m[2]; /* by direction */
+    VklArray wide, halves; /* storage of halves: where those lie that are kept so, and where they are kept; else absent */
+    uint64_t wide_count;
 } Memory;
 
 /* For one direction of one step, and for what is prepared once. All in one arena that a kernel binds whole. */
@@ -33,6 +35,7 @@ typedef struct Arena {
 /* The workspace of a forward or a backward pass. */
 typedef struct Work {
     Side side;
+    VklArray params; /* storage of halves: the parameters with rounded matrices */
     VklArray x;      /* batch_first: x in time-major order */
     VklArray dy[2];  /* gradients of layers' outputs, in turn [T][N][.] */
     VklArray dh;     /* projection: total gradients of h [T][N][P]; fused: one step */
@@ -70,6 +73,12 @@ void vkl_rnn_mask_rows(const Layers *layers, uint64_t layer, uint64_t d, uint64_
                        uint64_t src_row, bool add);
 /* What the side arena holds for a direction before its first step. */
 void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place, bool zeros);
+
+/* Storage of halves (else nothing): the parameters that a pass reads, before all else; what a layer's backward needs into the reserve after
+ * its forward, and out of it before its backward. */
+void vkl_rnn_round_params(const Layers *layers);
+void vkl_rnn_keep_halves(const Layers *layers, const Memory *memory);
+void vkl_rnn_restore_halves(const Layers *layers, const Memory *memory);
 
 /* x as the pass reads it: in time-major order, in backward with zeros past the ends of rows. */
 View vkl_rnn_input(const Layers *layers, bool backward);
@@ -150,9 +159,11 @@ static inline VklArray state_of(const Layers *layers, VklArray states, uint64_t 
     return vkl_has(states) ? vkl_array_at(states, (layer * layers->form.D + d) * layers->N * width) : VKL_NO_ARRAY;
 }
 
+/* A tensor as the pass reads it. */
 static inline VklArray param(const Layers *layers, uint64_t at)
 {
-    return at == VKL_RNN_NONE ? VKL_NO_ARRAY : vkl_array_at(layers->pass->params, at);
+    bool halves = layers->desc->storage == VKL_STORAGE_FLOAT16;
+    return at == VKL_RNN_NONE ? VKL_NO_ARRAY : vkl_array_at(halves ? layers->work.params : layers->pass->params, at);
 }
 
 static inline VklArray gradient(const Layers *layers, uint64_t at)

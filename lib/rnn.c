@@ -104,7 +104,8 @@ static VklStatus check_options(VklContext *context, const VklRnnDesc *desc)
                  {"direction", (int)desc->direction, VKL_DIRECTION_BOTH},
                  {"merge", (int)desc->merge, VKL_MERGE_SUM},
                  {"bias", (int)desc->bias, VKL_BIAS_NONE},
-                 {"recurrent_dropout_mode", (int)desc->recurrent_dropout_mode, VKL_RECURRENT_DROPOUT_PER_GATE}};
+                 {"recurrent_dropout_mode", (int)desc->recurrent_dropout_mode, VKL_RECURRENT_DROPOUT_PER_GATE},
+                 {"storage", (int)desc->storage, VKL_STORAGE_FLOAT16}};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
         if (kinds[i].value < 0 || kinds[i].value > kinds[i].last)
             return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: %s is %d; it must be from 0 to %d", kinds[i].name,

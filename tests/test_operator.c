@@ -28,15 +28,19 @@ static double longest_sum(const VklRnnDesc *desc)
     return (double)(inputs + desc->hidden_size);
 }
 
+static double halves_forward, halves_backward; /* of each layer: what rounding to halves adds, where a test is about that */
+
 static double budget_forward(const RefRnn *run)
 {
-    return 0x1p-24 * (double)run->desc.layers * (32 + 2 * sqrt(longest_sum(&run->desc)));
+    return halves_forward * (double)run->desc.layers +
+           0x1p-24 * (double)run->desc.layers * (32 + 2 * sqrt(longest_sum(&run->desc)));
 }
 
 static double budget_backward(const RefRnn *run)
 {
     const size_t rows = run->T * run->N;
-    return 2 * budget_forward(run) + 0x1p-24 * 2 * sqrt((double)(rows < 4096 ? rows : 4096));
+    return halves_backward * (double)run->desc.layers + 2 * budget_forward(run) +
+           0x1p-24 * 2 * sqrt((double)(rows < 4096 ? rows : 4096));
 }
 
 /* ---- Jobs: a problem placed on a device ---- */
@@ -981,4 +985,138 @@ Test(operator, descriptions_that_make_no_sense_are_refused)
     VklRnn *rnn = NULL;
     TEST_OK(context, vkl_rnn_create(device, &desc, &rnn));
     vkl_rnn_destroy(rnn);
+}
+
+/* ---- Storage of halves ---- */
+
+#define KEPT_GATES (4 * 0x1p-11)       /* gradients, of gates that were kept as halves */
+#define ROUNDED_MATRICES (2 * 0x1p-11) /* results, of matrices that had more digits than a half */
+
+static double nearest_half(double x)
+{
+    int exponent;
+    frexp(x, &exponent);
+    int place = exponent > -13 ? exponent - 11 : -24;
+    return ldexp(nearbyint(ldexp(x, -place)), place);
+}
+
+/* The matrices as a pass reads them. */
+static void round_matrices(Problem *problem)
+{
+    for (size_t k = 0; k < problem->tensors; k++) {
+        const RefTensor tensor = ref_rnn_tensor(&problem->run.desc, k);
+        if (strncmp(tensor.name, "weight_", 7) == 0 && strncmp(tensor.name, "weight_ch", 9) != 0)
+            for (size_t e = 0; e < problem->tensor_count[k]; e++)
+                problem->params[k][e] = nearest_half(problem->params[k][e]);
+    }
+}
+
+static void draw_halves(Problem *problem, uint32_t seed, float weights)
+{
+    do {
+        problem_draw(problem, seed, weights);
+        round_matrices(problem);
+        cr_assert(problem_solve(problem));
+        seed += 1000;
+    } while (problem->run.nearest < 1e-4 && seed < 1000000);
+    cr_assert(problem->run.nearest >= 1e-4, "%s: never away from kinks", problem->label);
+}
+
+/* With matrices that are halves already, results are those of float32, and so are gradients where backward computes gates again. Gates
+ * that were kept as halves cost gradients up to the budget of docs/numerics.md. */
+static void check_halves(Problem *problem)
+{
+    problem->run.desc.storage = VKL_STORAGE_FLOAT16;
+    problem->run.desc.recompute = true;
+    Job exact = job_begin(device, problem, EVERYTHING);
+    job_train(&exact);
+    job_check(&exact);
+    problem->run.desc.recompute = false;
+    Job job = job_begin(device, problem, EVERYTHING);
+    halves_backward = KEPT_GATES;
+    job_train(&job);
+    job_check(&job);
+    halves_backward = 0;
+    same_bits("storage of halves", &job, &exact, PROBLEM_CN);
+    job_end(&job);
+    job_end(&exact);
+}
+
+Test(operator, halves_with_every_two_options)
+{
+    static CoveringRow rows[COVERING_CAPACITY];
+    const size_t count = covering_table(rows, true);
+    for (size_t r = 0; r < count; r++) {
+        Problem problem;
+        cr_assert(covering_problem(&rows[r], &problem));
+        draw_halves(&problem, (uint32_t)r + 1, WEIGHTS);
+        check_halves(&problem);
+        problem_free(&problem);
+    }
+    cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
+    cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
+}
+
+Test(operator, matrices_with_more_digits_cost_their_rounding)
+{
+    static const size_t sizes[][4] = {{1, 1, 1, 1}, {3, 1, 2, 3}, {5, 2, 7, 33}, {2, 3, 4, 257}, {2, 65, 33, 3}, {65, 2, 3, 5}};
+    for (size_t k = 0; k < COUNT(sizes); k++)
+        for (size_t w = 0; w < COUNT(ways); w++) {
+            Problem problem = edge_problem(&ways[w], sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3]);
+            cr_assert(problem_solve(&problem));
+            problem.run.desc.storage = VKL_STORAGE_FLOAT16;
+            Job job = job_begin(device, &problem, EVERYTHING);
+            halves_forward = ROUNDED_MATRICES;
+            halves_backward = KEPT_GATES;
+            job_train(&job);
+            job_check(&job);
+            halves_forward = halves_backward = 0;
+            job_end(&job);
+            problem_free(&problem);
+        }
+    cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
+    cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
+}
+
+/* A weight of 65,520 or more is infinite as a half, and what it multiplies tells. */
+Test(operator, weights_too_large_for_a_half_are_seen)
+{
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_RNN_RELU, 1, 1);
+    desc.bias = VKL_BIAS_NONE;
+    desc.storage = VKL_STORAGE_FLOAT16;
+    for (int large = 0; large < 2; large++) {
+        Problem problem;
+        cr_assert(problem_make(&desc, 1, 1, PROBLEM_FULL, PROBLEM_BIT(PROBLEM_H0), &problem));
+        problem_draw(&problem, 1, WEIGHTS);
+        problem.array[PROBLEM_X][0] = 1;
+        problem.params[0][0] = large ? 65520 : 65519;
+        cr_assert(problem_solve(&problem));
+        Job job = job_begin(device, &problem, PROBLEM_BIT(PROBLEM_Y));
+        job_infer(&job);
+        float *y = job_take(&job, PROBLEM_Y);
+        cr_assert(large ? isinf(y[0]) && y[0] > 0 : y[0] == 65504, "a weight of %g gives %g", problem.params[0][0], (double)y[0]);
+        free(y);
+        job_end(&job);
+        problem_free(&problem);
+    }
+}
+
+/* Of each (t, n) of an LSTM layer the reserve keeps gates in 2 H numbers, c and h in H each; the workspace has the gates of one layer, and the
+ * parameters. */
+Test(operator, halves_take_less_reserve)
+{
+    enum { T = 64, N = 32, H = 64, LAYERS = 3 };
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_LSTM, H, H);
+    VklRnnSizes sizes[2];
+    desc.layers = LAYERS;
+    for (int halves = 0; halves < 2; halves++) {
+        VklRnn *rnn;
+        desc.storage = halves ? VKL_STORAGE_FLOAT16 : VKL_STORAGE_FLOAT32;
+        TEST_OK(context, vkl_rnn_create(device, &desc, &rnn));
+        TEST_OK(context, vkl_rnn_sizes(rnn, T, N, &sizes[halves]));
+        vkl_rnn_destroy(rnn);
+    }
+    cr_assert_eq(sizes[1].params, sizes[0].params);
+    cr_assert_eq(sizes[0].reserve - sizes[1].reserve, (uint64_t)4 * LAYERS * T * N * 2 * H);
+    cr_assert_eq(sizes[1].backward_workspace - sizes[0].backward_workspace, (uint64_t)4 * 4 * T * N * H + sizes[0].params);
 }

@@ -104,6 +104,16 @@ typedef enum VklRnnPath {
                                  for it (else VKL_ERROR_UNSUPPORTED) */
 } VklRnnPath;
 
+/* What numbers that take much memory are kept as. Sums, c, h, the parameters and all gradients are float32 either way. */
+typedef enum VklStorage {
+    VKL_STORAGE_FLOAT32 = 0,
+    VKL_STORAGE_FLOAT16 = 1 /* the matrices W_ih, W_hh and W_hr are rounded to halves (to nearest even; beyond 65,504 to infinity, which then
+                               reaches the results) once in every pass, and all products of the pass, forward and backward, read those; biases and
+                               peepholes stay as they are. The reserve keeps gates, operands of projections and of reset gates, and dropped
+                               inputs as halves, from which backward starts; with `recompute` it keeps none of them. Products that the device
+                               does with cooperative matrices round their other operand as well. docs/numerics.md has the budgets. */
+} VklStorage;
+
 typedef struct VklRnnDesc {
     size_t struct_size;
     VklCell cell;
@@ -133,6 +143,7 @@ typedef struct VklRnnDesc {
     bool last_only;      /* y and gy are [N][W]: the final state of each direction; default false */
     bool recompute;      /* the reserve keeps h and c alone, and backward computes the gates again; default false */
     VklRnnPath path;     /* default VKL_RNN_PATH_AUTO */
+    VklStorage storage;  /* default VKL_STORAGE_FLOAT32 */
 } VklRnnDesc;
 
 VKL_API VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size);
