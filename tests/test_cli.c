@@ -393,7 +393,7 @@ Test(cli, help_of_each_command_names_its_options)
         {"bench --help", "Usage: vklstm bench",
          "--cell --seq --batch --input --hidden --layers --skip-input --gemm --suite --only --quick --output --markdown "
          "--roofline "
-         "--peak --bandwidth --pass --device --repeat --json"},
+         "--peak --bandwidth --pass --latency --brief --device --repeat --json"},
     };
     static Run result;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -1200,6 +1200,7 @@ Test(cli, bench_measures_each_pass)
         "bench --seq 3 --batch 2 --input 3 --hidden 5 --layers 2 --repeat 3 --device $D --json --pass train",
         "bench --seq 3 --batch 2 --input 3 --hidden 5 --repeat 2 --device $D --json --pass train --output-size 2",
         "bench --seq 1 --batch 1 --input 1 --hidden 5 --repeat 1 --device $D --json --output-size 1",
+        "bench --seq 2 --batch 1 --input 1 --hidden 5 --repeat 1 --device $D --json --latency",
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         json_t *object = run_json(lines[i]);
@@ -1226,6 +1227,10 @@ Test(cli, bench_multiplies_matrices)
     cr_expect_eq(number(shape, "k"), 9);
     cr_expect_gt(number(object, "gflops"), 0);
     json_decref(object);
+    static Run result;
+    char *end;
+    run_ok("bench --gemm 7,5,9 --repeat 1 --device $D --brief", &result);
+    cr_expect(strtod(result.out, &end) > 0 && *end == ' ' && strchr(end, '\n') == strrchr(end, '\n'), "%s", result.out);
 }
 
 /* The kernels together do what the products of the pass need, and their calls are its dispatches. */

@@ -21,7 +21,7 @@ typedef struct Product {
 typedef struct BenchArgs {
     Shape shape;
     Product gemm;
-    bool run_suite, roofline;
+    bool run_suite, roofline, brief;
     BenchSuite suite; /* and what it shares with a single shape */
     const char *device;
 } BenchArgs;
@@ -82,7 +82,9 @@ static const Option options[] = {
     GROUP("Measurement"),
     NAME("pass", (BenchArgs, shape.train), parse_pass, "NAME", "forward and train", "forward or train [forward]"),
     COUNT("repeat", (BenchArgs, suite.repeat), 1, 1000000, "repetitions, of which median and minimum are told [11]"),
+    FLAG("latency", (BenchArgs, suite.latency), "submit and wait for each iteration by itself"),
     DEVICE((BenchArgs, device)),
+    FLAG("brief", (BenchArgs, brief), "print the median in milliseconds and the device alone"),
     FLAG("json", (BenchArgs, suite.json), "print the results as one JSON object"),
 };
 
@@ -124,6 +126,10 @@ static int print_result(const char *device, const BenchArgs *args, const Result 
     const Measure *measure = &result->measure;
     if (args->suite.json)
         return print_json(result_json(device, args, result));
+    if (args->brief) {
+        printf("%.6g %s\n", measure->median * 1e3, device);
+        return finish_output();
+    }
     if (shape->hidden)
         printf("%s T%llu N%llu I%llu H%llu L%llu", cell_name(shape->cell), (unsigned long long)shape->seq,
                (unsigned long long)shape->batch, (unsigned long long)shape->input, (unsigned long long)shape->hidden,
@@ -148,7 +154,8 @@ static int print_result(const char *device, const BenchArgs *args, const Result 
 
 static VklStatus measure_all(const BenchArgs *args, Workload *workload, Result *result)
 {
-    VklStatus status = measure_workload(workload, args->suite.repeat, INFINITY, &result->measure);
+    MeasureDesc desc = {.repeat = args->suite.repeat, .most_seconds = INFINITY, .latency = args->suite.latency};
+    VklStatus status = measure_workload(workload, &desc, &result->measure);
     result->bytes = workload->bytes;
     result->reserve = args->shape.train ? workload->sizes.reserve : 0;
     if (status != VKL_OK || !args->roofline)

@@ -46,10 +46,11 @@ static VklStatus run_pass(Results *results, VklDevice *device, const Entry *entr
     Workload workload;
     Profile profile = {NULL};
     Shape shape = entry->shape.shape;
+    MeasureDesc desc = {.repeat = results->suite->repeat, .most_seconds = PASS_SECONDS, .latency = results->suite->latency};
     shape.train = train;
     VklStatus status = workload_try(device, &shape, &workload);
     if (status == VKL_OK)
-        status = measure_workload(&workload, results->suite->repeat, PASS_SECONDS, &pass->measure);
+        status = measure_workload(&workload, &desc, &pass->measure);
     if (status == VKL_OK)
         status = profile_workload(&workload, pass->measure.iterations, &results->roofline, &profile);
     if (status == VKL_OK) {

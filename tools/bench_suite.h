@@ -13,6 +13,7 @@ typedef struct BenchSuite {
     bool json;                     /* the object on standard output in place of the table */
     const char *output, *markdown; /* files; NULL: none */
     uint64_t repeat;
+    bool latency;           /* each iteration is waited for */
     double peak, bandwidth; /* GFLOP/s, GB/s; 0: measured */
 } BenchSuite;
 

@@ -10,13 +10,16 @@
 #define ITERATIONS_MAX 2000
 #define REPEAT_LEAST 3
 
-/* Records, submits and waits for so many iterations, as one submission. */
-static VklStatus repeat_once(Workload *workload, uint64_t iterations, double *seconds)
+/* Records, submits and waits for so many iterations. */
+static VklStatus repeat_once(Workload *workload, uint64_t iterations, bool latency, double *seconds)
 {
     VklStatus status = VKL_OK;
     double begin = clock_seconds();
-    for (uint64_t i = 0; i < iterations && status == VKL_OK; i++)
+    for (uint64_t i = 0; i < iterations && status == VKL_OK; i++) {
         status = workload_record(workload);
+        if (status == VKL_OK && latency)
+            status = vkl_stream_wait(workload->stream);
+    }
     if (status == VKL_OK)
         status = vkl_stream_wait(workload->stream);
     *seconds = clock_seconds() - begin;
@@ -24,13 +27,13 @@ static VklStatus repeat_once(Workload *workload, uint64_t iterations, double *se
 }
 
 /* Finds how many iterations a repetition needs; that is the warm-up, too. */
-static VklStatus calibrate(Workload *workload, uint64_t *iterations)
+static VklStatus calibrate(Workload *workload, bool latency, uint64_t *iterations)
 {
     double seconds;
-    VklStatus status = repeat_once(workload, 1, &seconds); /* compiles, allocates */
+    VklStatus status = repeat_once(workload, 1, latency, &seconds); /* compiles, allocates */
     *iterations = 1;
     for (int i = 0; i < 8 && status == VKL_OK; i++) {
-        status = repeat_once(workload, *iterations, &seconds);
+        status = repeat_once(workload, *iterations, latency, &seconds);
         if (seconds >= REPETITION_SECONDS || *iterations == ITERATIONS_MAX)
             break;
         double wanted = ceil((double)*iterations * fmin(1.2 * REPETITION_SECONDS / fmax(seconds, 1e-6), 100));
@@ -45,17 +48,17 @@ static int compare_numbers(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-VklStatus measure_workload(Workload *workload, uint64_t repeat, double most_seconds, Measure *measure)
+VklStatus measure_workload(Workload *workload, const MeasureDesc *desc, Measure *measure)
 {
-    double *seconds = malloc((size_t)repeat * sizeof *seconds), total = 0;
+    double *seconds = malloc((size_t)desc->repeat * sizeof *seconds), total = 0;
     VklStreamStats before, after;
     if (!seconds)
         return VKL_ERROR_HOST_MEMORY;
-    VklStatus status = calibrate(workload, &measure->iterations);
+    VklStatus status = calibrate(workload, desc->latency, &measure->iterations);
     vkl_stream_stats(workload->stream, &before);
     uint64_t count = 0;
-    while (count < repeat && status == VKL_OK && (count < REPEAT_LEAST || total < most_seconds)) {
-        status = repeat_once(workload, measure->iterations, &seconds[count]);
+    while (count < desc->repeat && status == VKL_OK && (count < REPEAT_LEAST || total < desc->most_seconds)) {
+        status = repeat_once(workload, measure->iterations, desc->latency, &seconds[count]);
         total += seconds[count++];
     }
     vkl_stream_stats(workload->stream, &after);

@@ -16,7 +16,12 @@ typedef struct Measure {
     uint64_t repeat;            /* repetitions that were timed */
 } Measure;
 
-/* `repeat` repetitions, or fewer, at least three, once they have taken `most_seconds`. */
-VklStatus measure_workload(Workload *workload, uint64_t repeat, double most_seconds, Measure *measure);
+typedef struct MeasureDesc {
+    uint64_t repeat;     /* repetitions, or fewer, at least three, once they have taken */
+    double most_seconds; /* so long */
+    bool latency;        /* each iteration is submitted and waited for by itself */
+} MeasureDesc;
+
+VklStatus measure_workload(Workload *workload, const MeasureDesc *desc, Measure *measure);
 
 #endif
