@@ -53,6 +53,12 @@ NAMES = {
     'cycles': ('Latency', 'Cycles', 'Static cycle count'),
     'subgroup': ('Subgroup',),
 }
+INTERFACE = (pathlib.Path(__file__).parent / '../../shaders/interface.h').read_text()
+# {'GEMM': {'ROWS': 3, ...}, ...}: each kernel's own constants; kernels whose names begin alike share them
+CONSTANTS = {}
+for kernel, name, id in re.findall(r'^#define VKL_(\w+)_SPEC_(\w+) (\d+)', INTERFACE, re.M):
+    CONSTANTS.setdefault(kernel, {})[name] = int(id)
+FLAGS = {name: int(value) for name, value in re.findall(r'^#define VKL_(\w+) (\d+)', INTERFACE, re.M)}
 # What an invocation keeps in memory is called scratch by RADV and ANV, SLM by NVK, STP and LDP (stores and loads) by Turnip.
 IN_MEMORY = re.compile(r'^(Scratch|Spill|Fill|SLM|STP|LDP)(?!.* reg$)')
 # The cycles of a compiler's own model are of the whole shader, of which a loop counts so many times for each level.
@@ -62,8 +68,9 @@ LOOP_WEIGHT = {'RADV': 8, 'ANV': 10}
 class Variant:
     """A row of `variants`, and what became of it on a chip."""
 
-    def __init__(self, row):
+    def __init__(self, row, ours=True):
         self.row = row
+        self.ours = ours
         self.kernel, self.bindings, constants, *rest = row.split(None, 4)
         constants = constants.partition('@')[0]
         self.constants = {int(id): int(value) for id, value in (pair.split('=') for pair in constants.split(','))}
@@ -76,6 +83,14 @@ class Variant:
     def name(self):
         text = ','.join('%d=%d' % pair for pair in self.constants.items() if pair[0] < 2 or pair[1])
         return '%s %s' % (self.kernel, text)
+
+    @property
+    def shape(self):
+        """The constants by their names."""
+        kernel = max((kernel for kernel in CONSTANTS if self.kernel.upper().startswith(kernel)), key=len, default=None)
+        names = {id: name.lower() for name, id in CONSTANTS.get(kernel, {}).items()}
+        names.update({0: 'workgroup', 1: 'form', 2: 'subgroup'})
+        return ' '.join('%s=%d' % (names.get(id, id), value) for id, value in self.constants.items() if id < 1 or value)
 
     def number(self, what):
         return next((self.statistics[name] for name in NAMES[what] if name in self.statistics), None)
@@ -126,7 +141,7 @@ class Chip:
         if self.arguments.foreign:
             width = next((int(variant.number('subgroup')) for variant in ours if variant.kernel == 'gemm' and variant.statistics), 32)
             text = (pathlib.Path(self.arguments.foreign) / 'rows.txt').read_text().replace('$W', str(width))
-            self.of([Variant(row) for row in text.splitlines()], self.arguments.foreign, self.out / 'foreign')
+            self.of([Variant(row, ours=False) for row in text.splitlines()], self.arguments.foreign, self.out / 'foreign')
 
         if self.arguments.selftest and self.compiler.shim in COMPLETE_SHIMS:
             self.run_selftest(build)
@@ -172,6 +187,59 @@ class Chip:
 
 # ---- Gates ----
 
+# Of the largest tile of GEMM that is picked: multiply-adds among the instructions of the hot loop (share) or for each issue, at least; all loads 16
+# bytes wide; registers, at most. What compilers reach on other people's shaders and on sketches is in docs/performance.md.
+Gate = namedtuple('Gate', 'share per_issue wide registers', defaults=(0, 0, False, None))
+GATES = {
+    ('RADV 22', 'navi21'): Gate(share=0.82, wide=True, registers=128),
+    ('RADV 22', 'gfx1100'): Gate(share=0.82, wide=True, registers=128),
+    ('RADV 26', 'navi31'): Gate(per_issue=1.1),
+    ('ANV 26', 'dg2'): Gate(share=0.62),
+    ('ANV 26', 'bmg'): Gate(share=0.74),
+    ('NVK 26', '172'): Gate(share=0.80),
+    ('Turnip 26', '740'): Gate(share=0.75),
+}
+EDGE_LOSS = 0.05  # what tiles at the edges of a matrix may cost in share
+
+
+def products(chip):
+    """The GEMM pipelines that read and write by four, by form and all but the edge: {(form, ...): {edge: variant}}."""
+    ids = CONSTANTS['GEMM']
+    wide = sum(FLAGS['GEMM_WIDE_' + array] for array in 'ABC')
+    found = {}
+    for variant in chip.variants:
+        if variant.kernel == 'gemm' and variant.picked and not variant.error:
+            flags = variant.constants.get(ids['VARIANT'], 0)
+            if flags & wide == wide:
+                rest = {**variant.constants, ids['VARIANT']: flags & ~FLAGS['GEMM_EDGE']}
+                found.setdefault(tuple(sorted(rest.items())), {})[bool(flags & FLAGS['GEMM_EDGE'])] = variant
+    return found
+
+
+def slow(chip):
+    """Where products are below the chip's gate."""
+    gate = GATES.get((chip.compiler.name, chip.name))
+    found = products(chip)
+    area = lambda variant: variant.constants[CONSTANTS['GEMM']['ROWS']] * variant.constants[CONSTANTS['GEMM']['COLUMNS']]
+    main = [pair[False] for pair in found.values() if False in pair]
+    largest = max(map(area, main), default=0)
+    main = [variant for variant in main if area(variant) == largest]
+    if gate and {variant.constants[1] for variant in main} != {0, 1, 2}:
+        yield 'the largest tile of GEMM is not picked in every form'
+    for variant in main if gate else []:
+        loop = variant.loop
+        if loop.share < gate.share:
+            yield '%s: multiply-adds are %.2f of the hot loop, less than %.2f' % (variant.name, loop.share, gate.share)
+        if loop.per_issue < gate.per_issue:
+            yield '%s: %.2f multiply-adds for each issue, less than %.2f' % (variant.name, loop.per_issue, gate.per_issue)
+        if gate.wide and {*loop.widths('shared'), *loop.widths('global')} != {16}:
+            yield '%s: loads of other widths than 16 bytes' % variant.name
+        if gate.registers and variant.number('registers') > gate.registers:
+            yield '%s: %d registers, more than %d' % (variant.name, variant.number('registers'), gate.registers)
+    for pair in found.values():
+        if gate and len(pair) == 2 and pair[True].loop.share < pair[False].loop.share - EDGE_LOSS:
+            yield '%s: edges cost %.2f of the share' % (pair[True].name, pair[False].loop.share - pair[True].loop.share)
+
 
 def failures(chip):
     """What is not as it must be on this chip."""
@@ -181,6 +249,8 @@ def failures(chip):
             yield '%s does not compile: %s' % (variant.name, variant.error)
         elif variant.picked and variant.in_memory():
             yield '%s keeps variables in memory: %s (%s)' % (variant.name, ', '.join(variant.in_memory()), variant.plan)
+    if not chip.arguments.kernel:
+        yield from slow(chip)
 
 
 def check(chips):
@@ -215,11 +285,10 @@ def cells(chip, variant):
     has = loop is not None and loop.fma > 0 and loop.found
     widths = lambda kind: ' '.join('%dx%d' % (count, width) for width, count in loop.widths(kind).items())
     loads = '; '.join(kind + ' ' + widths(kind) for kind in ('shared', 'global', 'uniform') if has and loop.widths(kind))
-    name, _, constants = variant.name.partition(' ')
     return [
         '%s %s' % (chip.compiler.name, chip.name),
-        name,
-        constants,
+        variant.kernel,
+        variant.shape if variant.ours else variant.plan,
         number('subgroup'),
         number('registers'),
         ' '.join(variant.in_memory()) or '0',
@@ -241,7 +310,7 @@ def table(chips, markdown):
     for chip in chips:
         for variant in chip.variants:
             if variant.error:
-                rows.append(['%s %s' % (chip.compiler.name, chip.name), *variant.name.split(' ', 1), variant.error] + [''] * (len(COLUMNS) - 4))
+                rows.append(['%s %s' % (chip.compiler.name, chip.name), variant.kernel, variant.shape, variant.error] + [''] * (len(COLUMNS) - 4))
             else:
                 rows.append(cells(chip, variant))
     if markdown:

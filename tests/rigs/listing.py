@@ -245,7 +245,7 @@ class Code:
             if isinstance(item, str):
                 places[item] = at
             elif isinstance(item, tuple) and not isinstance(item, Instruction):
-                follow[at] = item
+                follow.setdefault(at, item)  # of a block, and not of an empty one behind it
             else:
                 self.instructions.append(item)
                 if item.kind == 'branch':
@@ -268,20 +268,35 @@ class Code:
         return [item for number in sorted(numbers) for item in self.instructions[slice(*self.blocks[number])]]
 
     def loops(self):
-        """Sets of blocks: those from which a branch back is reached without passing the block that it goes to."""
+        """Sets of blocks: of those that lead to a branch back, up to the block that it goes to, through which all ways to them lead. NAK lays
+        blocks of a loop out before and behind it."""
         before = [[] for _ in self.blocks]
-        for number, after in enumerate(self.next):
-            for other in after:
+        reached, todo = {0}, [0]
+        while todo:
+            number = todo.pop()
+            for other in self.next[number]:
                 before[other].append(number)
+                if other not in reached:
+                    reached.add(other)
+                    todo.append(other)
+        through = {number: reached for number in reached}  # the blocks that every way there leads through
+        through[0] = {0}
+        changed = True
+        while changed:
+            changed = False
+            for number in sorted(reached - {0}):
+                new = set.intersection(*(through[other] for other in before[number])) | {number}
+                changed = changed or new != through[number]
+                through[number] = new
         found = {}
-        for number, after in enumerate(self.next):
-            for head in after:
-                if head > number:
+        for number in reached:
+            for head in self.next[number]:
+                if head not in through[number]:
                     continue
                 body, todo = {head}, [number]
                 while todo:
                     block = todo.pop()
-                    if block not in body and block >= head:  # blocks before the head belong to no structured loop
+                    if block not in body:
                         body.add(block)
                         todo += before[block]
                 found.setdefault(head, set()).update(body)
