@@ -58,7 +58,7 @@ static bool wide_b(const VklGemm *gemm, const Tile *t)
 void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT])
 {
     memcpy(spec, op->spec, sizeof(op->spec));
-    if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT)
+    if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT && op->kernel != VKL_KERNEL_GEMM_LANES)
         return;
     const struct VklGemmArgs *gemm = &args->GEMM;
     uint32_t *variant = &spec[VKL_GEMM_SPEC_VARIANT];
@@ -71,10 +71,34 @@ void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_
         *variant &= ~(uint32_t)VKL_GEMM_WIDE_C;
 }
 
-/* One invocation for each block of C. */
-static void direct_shape(VklPlan *plan, VklOp *op, const Tile *t)
+/* What a kernel may take for granted of a part of C, but for edges. */
+static uint32_t variant_of(const VklGemm *gemm, const VklOp *op, const Tile *t, const Pieces *pieces)
 {
-    vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * blocks(t->n, VKL_GEMM_DIRECT_BLOCK));
+    const struct VklGemmArgs *args = &op->args.GEMM;
+    bool wide_c = by_four(args->off2) && by_four(args->ldc) && by_four(t->n) && (!args->bias_rows || by_four(args->off3));
+    return (wide_a(gemm, t, pieces) ? VKL_GEMM_WIDE_A : 0) | (wide_b(gemm, t) ? VKL_GEMM_WIDE_B : 0) |
+           (wide_c ? VKL_GEMM_WIDE_C : 0) | (gemm->form == VKL_GEMM_TN && pieces->first < t->m ? VKL_GEMM_PIECES : 0);
+}
+
+static void direct_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Tile *t, const Pieces *pieces,
+                         const VklDirectShape *shape)
+{
+    if (shape->kernel == VKL_KERNEL_GEMM_DIRECT) { /* one invocation for each block of C */
+        vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * blocks(t->n, VKL_GEMM_DIRECT_BLOCK));
+        return;
+    }
+    struct VklGemmArgs *args = &op->args.GEMM;
+    uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS], form = op->spec[VKL_SPEC_FORM];
+    bool edge = t->m % rows || t->n % columns || t->k % 4;
+    memcpy(op->spec, shape->spec, sizeof(op->spec));
+    op->spec[VKL_SPEC_FORM] = form;
+    op->spec[VKL_GEMM_SPEC_VARIANT] = variant_of(gemm, op, t, pieces) | (edge ? VKL_GEMM_EDGE : 0);
+    if (args->accumulate)
+        op->spec[VKL_GEMM_SPEC_VARIANT] |= VKL_GEMM_ACCUMULATE;
+    op->spec[VKL_GEMM_SPEC_ACTIVATION] = args->activation;
+    op->groups[0] = (uint32_t)blocks(t->n, columns);
+    op->groups[1] = (uint32_t)blocks(t->m, rows);
+    op->groups[2] = 1;
 }
 
 static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pieces *pieces, const VklGemmShape *shape)
@@ -82,13 +106,10 @@ static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pie
     struct VklGemmArgs *args = &op->args.GEMM;
     uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS];
     bool edge = t->m % rows || t->n % columns || t->k % shape->spec[VKL_GEMM_SPEC_DEPTH];
-    bool wide_c = by_four(args->off2) && by_four(args->ldc) && by_four(t->n) && (!args->bias_rows || by_four(args->off3));
     uint32_t form = op->spec[VKL_SPEC_FORM];
     memcpy(op->spec, shape->spec, sizeof(op->spec));
     op->spec[VKL_SPEC_FORM] = form;
-    op->spec[VKL_GEMM_SPEC_VARIANT] = (wide_a(gemm, t, pieces) ? VKL_GEMM_WIDE_A : 0) | (wide_b(gemm, t) ? VKL_GEMM_WIDE_B : 0) |
-                                      (wide_c ? VKL_GEMM_WIDE_C : 0) | (edge ? VKL_GEMM_EDGE : 0) |
-                                      (form == VKL_GEMM_TN && pieces->first < t->m ? VKL_GEMM_PIECES : 0);
+    op->spec[VKL_GEMM_SPEC_VARIANT] = variant_of(gemm, op, t, pieces) | (edge ? VKL_GEMM_EDGE : 0);
     args->slice_k = (uint32_t)shape->slice_k;
     args->slice_c = shape->slices > 1 ? (uint32_t)(t->m * t->n) : 0;
     op->groups[0] = (uint32_t)blocks(t->n, columns);
@@ -130,10 +151,13 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_
         pieces = pieces_of(gemm, t);
     bool direct = plan->caps->arch == VKL_ARCH_SOFTWARE;
     VklGemmShape shape = {.slices = 1, .slice_k = t->k};
-    if (!direct)
+    VklDirectShape block = {.kernel = VKL_KERNEL_GEMM_DIRECT};
+    if (direct)
+        block = vkl_tune_direct(plan->caps, t->m, t->n);
+    else
         shape = vkl_tune_gemm(plan->caps, t->m, t->n, t->k, scratch, wide_a(gemm, t, &pieces) && wide_b(gemm, t));
     bool split = shape.slices > 1;
-    VklOp *op = vkl_plan_op(plan, direct ? VKL_KERNEL_GEMM_DIRECT : split ? VKL_KERNEL_GEMM_SPLIT : VKL_KERNEL_GEMM);
+    VklOp *op = vkl_plan_op(plan, direct ? block.kernel : split ? VKL_KERNEL_GEMM_SPLIT : VKL_KERNEL_GEMM);
     if (!op)
         return;
     bool first = t->k0 == 0, last = t->k0 + t->k == gemm->k;
@@ -177,7 +201,7 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_
     args->activation = last && !split ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
     op->spec[VKL_SPEC_FORM] = gemm->form;
     if (direct)
-        direct_shape(plan, op, t);
+        direct_shape(plan, op, gemm, t, &pieces, &block);
     else
         tiled_shape(op, gemm, t, &pieces, &shape);
     op->work = t->m;
@@ -193,7 +217,7 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
         return;
     uint64_t window = vkl_plan_window(plan);
     /* of the smallest tile: no shape needs more workgroups */
-    uint64_t tile = VKL_GEMM_TILE_LEAST;
+    uint64_t tile = plan->caps->arch == VKL_ARCH_SOFTWARE && plan->caps->lanes ? plan->caps->lanes : VKL_GEMM_TILE_LEAST;
     uint64_t scratch = plan->caps->arch == VKL_ARCH_GPU ? smaller(gemm->scratch_count, window) : 0;
     Tile step;
     step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * tile);

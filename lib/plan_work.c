@@ -17,6 +17,7 @@ double vkl_op_flops(const VklOp *op)
     switch (op->kernel) {
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
+    case VKL_KERNEL_GEMM_LANES:
     case VKL_KERNEL_GEMM_SPLIT:
         return product(args->GEMM.m - args->GEMM.ones, args->GEMM.n, args->GEMM.k);
     case VKL_KERNEL_LSTM_FORWARD:
@@ -66,6 +67,7 @@ double vkl_op_bytes(const VklOp *op)
     switch (op->kernel) {
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
+    case VKL_KERNEL_GEMM_LANES:
         return 4 * gemm_numbers(op);
     case VKL_KERNEL_GEMM_SPLIT:
         return 4 * (gemm_numbers(op) + (op->groups[2] - 1.0) * args->GEMM_SPLIT.m * args->GEMM_SPLIT.n);

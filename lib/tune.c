@@ -44,6 +44,7 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         .vendor = info->vendor_id,
         .subgroup_min = info->features.subgroup_size_min,
         .subgroup_max = info->features.subgroup_size_max,
+        .lanes = info->features.subgroup_shuffle ? info->features.subgroup_size : 0,
         .parallel = info->type == VKL_DEVICE_DISCRETE || info->type == VKL_DEVICE_VIRTUAL ? 16384 : 4096,
     };
     /* workgroups lie along x */
@@ -198,6 +199,36 @@ bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64
         return false;
     *pays = caps->arch == VKL_ARCH_HOST;
     return caps->arch == VKL_ARCH_HOST ? sequence_host(shape) : sequence_gpu(caps, cell, rows, units, backward, shape, pays);
+}
+
+/* ---- Devices that are CPUs ---- */
+
+#define DIRECT_LANES_LEAST 8 /* subgroups of 4 are SwiftShader's, which makes a shuffle of a dozen instructions */
+#define DIRECT_LANES_MOST 32
+#define DIRECT_ROWS_MOST 32   /* more than that, and the sums of a block leave the nearest cache */
+#define DIRECT_BLOCKS_LEAST 8 /* so that every processor has some */
+
+VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n)
+{
+    VklDirectShape shape = {.kernel = VKL_KERNEL_GEMM_DIRECT};
+    uint32_t lanes = caps->lanes, rows = lanes;
+    bool power_of_two = (lanes & (lanes - 1)) == 0;
+    if (lanes < DIRECT_LANES_LEAST || lanes > DIRECT_LANES_MOST || !power_of_two)
+        return shape;
+    /* Blocks of more rows read B less often, but what of them is beyond the edge is computed in vain. */
+    uint64_t across = blocks(n, 4 * (uint64_t)lanes), least = UINT64_MAX;
+    for (uint32_t wider = lanes; wider <= DIRECT_ROWS_MOST; wider *= 2) {
+        uint64_t down = blocks(m, wider), time = down * (wider + 12);
+        if (time <= least && (wider == lanes || down * across >= DIRECT_BLOCKS_LEAST || down == blocks(m, rows))) {
+            least = time;
+            rows = wider;
+        }
+    }
+    shape.kernel = VKL_KERNEL_GEMM_LANES;
+    shape.spec[VKL_SPEC_WORKGROUP] = lanes;
+    shape.spec[VKL_GEMM_SPEC_ROWS] = rows;
+    shape.spec[VKL_GEMM_SPEC_COLUMNS] = 4 * lanes;
+    return shape;
 }
 
 /* ---- GEMM ----

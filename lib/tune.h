@@ -28,6 +28,7 @@ typedef struct VklCaps {
     uint32_t workgroup;                  /* invocations of a linear workgroup */
     uint32_t vendor;                     /* PCI id, or what Khronos has given: VKL_VENDOR_AMD ... */
     uint32_t subgroup_min, subgroup_max; /* sizes that a pipeline can ask for; equal: it has no choice */
+    uint32_t lanes;                      /* of a subgroup that shuffles, where no size is asked for; 0: it does not */
     uint32_t parallel;                   /* invocations that keep the device busy: a guess from its type */
 } VklCaps;
 
@@ -47,6 +48,14 @@ typedef struct VklGemmShape {
 /* For C [m][n] of sums of k terms, with scratch for `scratch` numbers; wide: A and B are read by four. More than VKL_GEMM_MAX_K terms
  * need scratch for m n numbers each that many terms. */
 VklGemmShape vkl_tune_gemm(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, bool wide);
+
+/* Of a product on a device that is a CPU. */
+typedef struct VklDirectShape {
+    VklKernel kernel;
+    uint32_t spec[VKL_SPEC_COUNT]; /* GEMM_LANES: ROWS, COLUMNS and the workgroup; GEMM_DIRECT has none */
+} VklDirectShape;
+
+VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n);
 
 /* Which kernel does many time steps of a layer at once, and in which shape. */
 typedef struct VklSequenceShape {

@@ -50,7 +50,11 @@
 #define VKL_GEMM_PIECES 16 /* TN with a second A or with ones */
 /* GEMM_SPLIT: the same in slices, one for each group on z: slice z sums the terms from z * slice_k on, at most slice_k of them, and its C begins
  * slice_c elements after that of the slice before. No bias, no accumulate and no activation: GEMM_REDUCE does them. */
-/* GEMM_DIRECT: the same, for devices that are CPUs; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
+/* GEMM_LANES: the same, for devices that are CPUs and whose subgroups shuffle cheaply. The workgroup is one subgroup of COLUMNS / 4 lanes, at
+ * least 4 of them, and does ROWS x COLUMNS elements of C; ROWS is a multiple of the lanes. ACCUMULATE and ACTIVATION are constants too. */
+#define VKL_GEMM_ACCUMULATE 32
+#define VKL_GEMM_SPEC_ACTIVATION 10
+/* GEMM_DIRECT: the same, for any device that is a CPU; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
 #define VKL_GEMM_DIRECT_BLOCK 4
 struct VklGemmArgs {
     uint32_t off0, off1, off2, off3;

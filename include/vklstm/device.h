@@ -48,6 +48,7 @@ typedef struct VklDeviceFeatures {
     bool unified_memory; /* all device memory is visible to the host */
     uint32_t subgroup_size_min,
         subgroup_size_max; /* what a kernel can ask for; both subgroup_size without subgroup_size_control */
+    bool subgroup_shuffle; /* lanes of a subgroup can read each other's values in kernels */
 } VklDeviceFeatures;
 
 typedef struct VklDeviceInfo {

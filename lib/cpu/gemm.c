@@ -37,6 +37,11 @@ void VKL_CPU(gemm_direct)(const VklOp *op, void *const *ptr, uint64_t begin, uin
     VKL_CPU(gemm)(op, ptr, begin, end);
 }
 
+void VKL_CPU(gemm_lanes)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    VKL_CPU(gemm)(op, ptr, begin, end);
+}
+
 /* How many columns are done at a time: as many as leave what is read of B in the first level of the cache, whole strips. */
 static size_t columns_at_once(const struct VklGemmArgs *args)
 {

@@ -7,6 +7,7 @@ void VKL_CPU(items)(const VklOp *op, uint64_t *count, uint64_t *cost)
     switch (op->kernel) {
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
+    case VKL_KERNEL_GEMM_LANES:
         rows = op->args.GEMM.m;
         columns = op->args.GEMM.n;
         k = op->args.GEMM.k;
@@ -55,6 +56,11 @@ void VKL_CPU(gemm)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t e
 }
 
 void VKL_CPU(gemm_direct)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    VKL_CPU(gemm)(op, ptr, begin, end);
+}
+
+void VKL_CPU(gemm_lanes)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     VKL_CPU(gemm)(op, ptr, begin, end);
 }

@@ -265,6 +265,8 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
     bool choice = made.features.subgroup_size_control && sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_control = choice;
     made.features.subgroup_size_min = choice ? sizes.minSubgroupSize : subgroup.subgroupSize;
+    made.features.subgroup_shuffle =
+        subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_max = choice ? sizes.maxSubgroupSize : subgroup.subgroupSize;
     *info = made;
     return VKL_OK;
