@@ -55,6 +55,9 @@ struct VklContext {
 
 /* Runs task(data, i) for i < count on the context's threads (pool.c), on the caller's alone where `threads` is 1. */
 void vkl_parallel(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
+/* The same where every task has a thread of its own from its beginning to its end, so that tasks may wait for each other; false, and nothing
+ * is done, where that cannot be: the loop is the user's, the pool is in use, there are fewer threads. */
+bool vkl_together(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
 /* How many threads that is; asks the system where `threads` is 0. */
 uint32_t vkl_parallel_threads(const VklContext *context);
 void vkl_pool_destroy(VklPool *pool);

@@ -91,7 +91,7 @@ VklDevice *test_device(VklContext *context)
 VklDevice *test_device_cpu(VklContext *context)
 {
     VklDevice *device = create_device(context, "cpu");
-    choose_level(device, "plain");
+    choose_level(device, test_is_vulkan() ? "plain" : getenv("VKL_TEST_CPU")); /* an oracle, or one more of what is tested */
     return device;
 }
 

@@ -26,7 +26,7 @@
  * test's process with abort(). The caller destroys it. */
 VklContext *test_context(void);
 
-/* The device of the environment, and the CPU backend in plain C (also under VKL_TEST_LIMITS). The caller destroys them. */
+/* The device of the environment, and the CPU backend (also under VKL_TEST_LIMITS; plain C beside a Vulkan device). The caller destroys them. */
 VklDevice *test_device(VklContext *context);
 VklDevice *test_device_cpu(VklContext *context);
 

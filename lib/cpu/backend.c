@@ -9,6 +9,7 @@
 #endif
 
 #include "../internal.h"
+#include "gang.h"
 #include "kernels.h"
 #include "scratch.h"
 
@@ -23,11 +24,17 @@ typedef struct CpuCall {
     VklCpuKernel kernel;
     const VklOp *op;
     uint64_t items, part; /* part: items that one thread takes at a time; all of them where threads are not worth it */
+    VklCpuKernel pack;    /* or NULL; before the kernel */
+    uint64_t pack_items, pack_part;
+    VklCpuGang *gang; /* or NULL: threads that go through time together, if they can be had; in pointers, too */
+    uint64_t members;
     void *pointers[VKL_CPU_POINTERS];
 } CpuCall;
 
 typedef struct CpuExec {
     uint64_t barriers;
+    void *packed; /* what the ops pack, one after the other in the same place */
+    size_t count;
     CpuCall calls[];
 } CpuExec;
 
@@ -245,50 +252,128 @@ static void fence_destroy(VklFence *fence)
 
 /* ---- Prepared work ---- */
 
-static void prepare_call(const CpuDevice *cpu, CpuCall *call, const VklOp *op)
+/* Items that one thread takes at a time: few enough that one that starts late or is interrupted holds up little, and enough that
+ * they are worth a thread. */
+static uint64_t part_of(const CpuDevice *cpu, uint64_t items, uint64_t cost, uint64_t parts_of_thread)
 {
+    uint64_t least = cpu->level->part_cost / (cost ? cost : 1) + 1, parts = parts_of_thread * cpu->threads;
+    if (cpu->threads < 2 || items / 2 < least)
+        return items;
+    uint64_t even = (items + parts - 1) / parts;
+    return even > least ? even : least;
+}
+
+/* Rows of a sequence that keep a thread at its best: with fewer, threads share the units of the same rows. */
+#define GANG_ROWS 8
+#define GANG_COST 20000 /* multiply-adds of a member in a step: a barrier costs as much as some thousands */
+
+/* Threads that go through a sequence together, if that is better than for each to have rows of its own. */
+static bool prepare_gang(const VklContext *context, const CpuDevice *cpu, CpuCall *call, const VklCpuPacking *packing)
+{
+    const VklOp *op = call->op;
+    bool forward = op->kernel == VKL_KERNEL_SEQUENCE_FORWARD;
+    if (context->desc.parallel || cpu->threads < 2 || packing->unit_blocks < 2)
+        return true;
+    uint64_t rows = forward ? op->args.SEQUENCE_FORWARD.rows : op->args.SEQUENCE_BACKWARD.rows;
+    uint64_t steps = forward ? op->args.SEQUENCE_FORWARD.steps : op->args.SEQUENCE_BACKWARD.steps;
+    uint64_t directions = forward ? op->args.SEQUENCE_FORWARD.directions : op->args.SEQUENCE_BACKWARD.directions;
+    uint64_t row_groups = rows / GANG_ROWS ? rows / GANG_ROWS : 1;
+    if (steps < 2 || row_groups * directions >= cpu->threads)
+        return true;
+    uint64_t unit_groups = cpu->threads / (row_groups * directions);
+    if (unit_groups > packing->unit_blocks)
+        unit_groups = packing->unit_blocks;
+    uint64_t most = op->work_cost / steps * (rows / row_groups) / GANG_COST;
+    if (unit_groups > most)
+        unit_groups = most;
+    if (unit_groups < 2)
+        return true;
+    size_t barriers = (size_t)(row_groups * directions);
+    VklCpuGang *gang = malloc(sizeof(*gang) + barriers * sizeof(gang->barriers[0]));
+    if (!gang)
+        return false;
+    gang->row_groups = row_groups;
+    gang->unit_groups = unit_groups;
+    atomic_init(&gang->runs, 0);
+    atomic_init(&gang->time[0], 0);
+    atomic_init(&gang->time[1], 0);
+    for (size_t i = 0; i < barriers; i++)
+        atomic_init(&gang->barriers[i].arrived, 0);
+    call->gang = gang;
+    call->members = row_groups * directions * unit_groups;
+    return true;
+}
+
+static bool prepare_call(const VklExec *exec, CpuCall *call, const VklOp *op, uint64_t *packed)
+{
+    const CpuDevice *cpu = exec->device->impl;
     uint64_t cost = op->work_cost;
-    call->kernel = cpu->level->kernels[op->kernel];
-    call->op = op;
-    call->items = op->work;
+    bool sequence = op->kernel == VKL_KERNEL_SEQUENCE_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_BACKWARD;
+    *call = (CpuCall){.kernel = cpu->level->kernels[op->kernel], .op = op, .items = op->work};
+    for (int b = 0; b < VKL_BINDINGS; b++)
+        call->pointers[b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
+    call->pointers[VKL_CPU_SCRATCH] = cpu->scratch;
     if (cpu->level->items)
         cpu->level->items(op, &call->items, &cost);
-    call->part = call->items;
-    uint64_t least = cpu->level->part_cost / (cost ? cost : 1) + 1; /* items that make a part worth a thread */
-    if (cpu->threads > 1 && call->items / 2 >= least) {
-        /* a few parts for each thread, so that one that starts late or is interrupted holds up little */
-        uint64_t even = (call->items + 4 * (uint64_t)cpu->threads - 1) / (4 * (uint64_t)cpu->threads);
-        call->part = even > least ? even : least;
+    /* rows of a sequence go through the weights together: no more parts than threads */
+    call->part = part_of(cpu, call->items, cost, sequence ? 1 : 4);
+    if (!cpu->level->packing)
+        return true;
+    VklCpuPacking packing;
+    cpu->level->packing(op, &packing);
+    if (packing.items) {
+        call->pack = cpu->level->pack;
+        call->pack_items = packing.items;
+        call->pack_part = part_of(cpu, packing.items, packing.cost, 2);
+        *packed = packing.floats > *packed ? packing.floats : *packed;
     }
+    return !sequence || prepare_gang(exec->device->context, cpu, call, &packing);
+}
+
+static void destroy_calls(CpuExec *impl)
+{
+    for (size_t i = 0; impl && i < impl->count; i++)
+        free(impl->calls[i].gang);
+    if (impl)
+        free(impl->packed);
+    free(impl);
 }
 
 static VklStatus exec_create(VklExec *exec, VklError *error)
 {
-    const CpuDevice *cpu = exec->device->impl;
     size_t count = exec->plan.count;
+    uint64_t packed = 0;
     CpuExec *impl = count <= (SIZE_MAX - sizeof(*impl)) / sizeof(impl->calls[0])
-                        ? malloc(sizeof(*impl) + count * sizeof(impl->calls[0]))
+                        ? calloc(1, sizeof(*impl) + count * sizeof(impl->calls[0]))
                         : NULL;
     if (!impl)
-        return vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls",
-                        count);
-    impl->barriers = 0;
-    for (size_t i = 0; i < count; i++) {
-        const VklOp *op = &exec->plan.ops[i];
-        CpuCall *call = &impl->calls[i];
+        goto fail;
+    for (; impl->count < count; impl->count++) {
+        const VklOp *op = &exec->plan.ops[impl->count];
         impl->barriers += op->barrier;
-        for (int b = 0; b < VKL_BINDINGS; b++)
-            call->pointers[b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
-        call->pointers[VKL_CPU_SCRATCH] = cpu->scratch;
-        prepare_call(cpu, call, op);
+        if (!prepare_call(exec, &impl->calls[impl->count], op, &packed))
+            goto fail;
+    }
+    if (packed) {
+        if (packed > (SIZE_MAX - ALIGNMENT) / sizeof(float))
+            goto fail;
+        impl->packed = malloc((size_t)packed * sizeof(float) + ALIGNMENT);
+        if (!impl->packed)
+            goto fail;
+        char *aligned = (char *)impl->packed + (ALIGNMENT - (uintptr_t)impl->packed % ALIGNMENT);
+        for (size_t i = 0; i < count; i++)
+            impl->calls[i].pointers[VKL_CPU_PACKED] = aligned;
     }
     exec->impl = impl;
     return VKL_OK;
+fail:
+    destroy_calls(impl);
+    return vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls", count);
 }
 
 static void exec_destroy(VklExec *exec)
 {
-    free(exec->impl);
+    destroy_calls(exec->impl);
 }
 
 static void run_part(void *data, uint32_t index)
@@ -298,19 +383,54 @@ static void run_part(void *data, uint32_t index)
     call->kernel(call->op, call->pointers, begin, begin + (left < call->part ? left : call->part));
 }
 
+static void pack_part(void *data, uint32_t index)
+{
+    const CpuCall *call = data;
+    uint64_t begin = index * call->pack_part, left = call->pack_items - begin;
+    call->pack(call->op, call->pointers, begin, begin + (left < call->pack_part ? left : call->pack_part));
+}
+
+static void run_member(void *data, uint32_t index)
+{
+    const CpuCall *call = data;
+    void *pointers[VKL_CPU_POINTERS];
+    memcpy(pointers, call->pointers, sizeof(pointers));
+    pointers[VKL_CPU_GANG] = call->gang;
+    call->kernel(call->op, pointers, index, (uint64_t)index + 1);
+}
+
+static void run_parts(VklContext *context, CpuCall *call, uint64_t items, uint64_t part, void (*task)(void *data, uint32_t index))
+{
+    if (part >= items)
+        task(call, 0);
+    else
+        vkl_parallel(context, (uint32_t)((items + part - 1) / part), task, call);
+}
+
+static void run_call(VklContext *context, CpuCall *call)
+{
+    if (call->pack)
+        run_parts(context, call, call->pack_items, call->pack_part, pack_part);
+    if (!call->gang) {
+        run_parts(context, call, call->items, call->part, run_part);
+        return;
+    }
+    double begin = vkl_nanoseconds();
+    bool together = gang_wanted(call->gang) && vkl_together(context, (uint32_t)call->members, run_member, call);
+    if (!together)
+        run_parts(context, call, call->items, call->part, run_part);
+    gang_took(call->gang, together, vkl_nanoseconds() - begin);
+}
+
 static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
 {
     CpuExec *impl = exec->impl;
     for (uint32_t n = 0; n < count; n++)
-        for (size_t i = 0; i < exec->plan.count; i++) {
-            CpuCall *call = &impl->calls[i];
+        for (size_t i = 0; i < impl->count; i++) {
             double begin = stream->profiling ? vkl_nanoseconds() : 0;
-            if (call->part == call->items)
-                call->kernel(call->op, call->pointers, 0, call->items);
-            else
-                vkl_parallel(exec->device->context, (uint32_t)((call->items + call->part - 1) / call->part), run_part, call);
+            run_call(exec->device->context, &impl->calls[i]);
             if (stream->profiling)
-                vkl_profile_add(stream->profile, call->op, vkl_nanoseconds() - begin);
+                vkl_profile_add(stream->profile, impl->calls[i].op, vkl_nanoseconds() - begin);
         }
     stream->stats.dispatches += (uint64_t)count * exec->plan.count;
     stream->stats.barriers += (uint64_t)count * impl->barriers;

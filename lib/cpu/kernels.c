@@ -26,6 +26,8 @@ const VklCpuLevel VKL_CPU(level) = {
     .name = NAME(VKL_CPU_LEVEL),
     .title = "kernels for " INSTRUCTIONS,
     .items = VKL_CPU(items),
+    .packing = VKL_CPU(packing),
+    .pack = VKL_CPU(pack),
     .part_cost = 1000000,
 #else
     .name = "plain",

@@ -12,18 +12,29 @@
 
 #include "../plan.h"
 
-/* Does items `begin` to `end`. ptr[i] is where binding i begins, ptr[VKL_CPU_SCRATCH] the device's VklCpuScratch. Items may be done in any
+/* Does items `begin` to `end`. ptr[i] is where binding i begins; behind them the device's VklCpuScratch, memory of the exec for what the op packs,
+ * and a VklCpuGang if items are its members, all begun at once, or NULL. Items may be done in any
  * order, in parts of any size, by several threads at once: the order of every sum is that of the item alone. */
 typedef void (*VklCpuKernel)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end);
 
 #define VKL_CPU_SCRATCH VKL_BINDINGS
-#define VKL_CPU_POINTERS (VKL_BINDINGS + 1)
+#define VKL_CPU_PACKED (VKL_BINDINGS + 1)
+#define VKL_CPU_GANG (VKL_BINDINGS + 2)
+#define VKL_CPU_POINTERS (VKL_BINDINGS + 3)
+
+/* What an op packs before its items are begun. */
+typedef struct VklCpuPacking {
+    uint64_t floats, items, cost; /* 0: nothing; items and cost as of kernels */
+    uint64_t unit_blocks;         /* a sequence's units, in what a member of a gang can take */
+} VklCpuPacking;
 
 typedef struct VklCpuLevel {
     const char *name, *title; /* title: what a device calls its driver */
     VklCpuKernel kernels[VKL_KERNEL_COUNT];
     /* How many items an op has, and about how many multiply-adds one of them costs. NULL: as the plan says. */
     void (*items)(const VklOp *op, uint64_t *count, uint64_t *cost);
+    void (*packing)(const VklOp *op, VklCpuPacking *packing);
+    VklCpuKernel pack;
     uint64_t part_cost; /* multiply-adds that are worth waking a thread */
 } VklCpuLevel;
 

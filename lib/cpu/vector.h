@@ -13,13 +13,14 @@
 #define VKL_CPU_INLINE static inline __attribute__((always_inline))
 
 /* TILE_ROWS x TILE_VECTORS: a block of sums that fits the registers beside its operands. CELL_ROWS: the same with one vector for each of
- * four gates. WIDE: vectors of a single row. */
+ * four gates. BACK_ROWS: with two vectors. WIDE: vectors of a single row. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define LANES 16
 #define TILE_ROWS 14
 #define TILE_VECTORS 2
 #define CELL_ROWS 6
+#define BACK_ROWS 8
 #define WIDE 16
 typedef __m512 Vec;
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -28,6 +29,7 @@ typedef __m512 Vec;
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
 #define CELL_ROWS 3
+#define BACK_ROWS 6
 #define WIDE 8
 typedef __m256 Vec;
 #elif defined(__SSE2__)
@@ -36,6 +38,7 @@ typedef __m256 Vec;
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
 #define CELL_ROWS 2
+#define BACK_ROWS 4
 #define WIDE 8
 typedef __m128 Vec;
 #else
@@ -44,6 +47,7 @@ typedef __m128 Vec;
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
 #define CELL_ROWS 6
+#define BACK_ROWS 8
 #define WIDE 8
 typedef float32x4_t Vec;
 #endif
@@ -114,6 +118,20 @@ VKL_CPU_INLINE void v_store_part(float *p, size_t n, Vec v)
 #endif
 }
 
+/* `left` of LANES numbers or more: all, some or none. */
+VKL_CPU_INLINE Vec v_load_some(const float *p, size_t left)
+{
+    return left >= LANES ? v_load(p) : v_load_part(p, left);
+}
+
+VKL_CPU_INLINE void v_store_some(float *p, size_t left, Vec v)
+{
+    if (left >= LANES)
+        v_store(p, v);
+    else
+        v_store_part(p, left, v);
+}
+
 /* x, at most or at least `limit`; NaN stays */
 VKL_CPU_INLINE Vec v_at_most(Vec x, Vec limit)
 {
@@ -163,53 +181,60 @@ VKL_CPU_INLINE void v_transpose4(float *to, size_t to_row, const float *from, si
 #endif
 }
 
-/* Four arrays from groups of four numbers, LANES of each, and back. */
-VKL_CPU_INLINE void v_split4(Vec out[4], const float *groups)
+/* Four arrays from groups of four numbers, LANES of each. */
+VKL_CPU_INLINE void v_split4(Vec out[4], const Vec in[4])
 {
 #if defined(__AVX512F__)
     const __m512i even = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
     const __m512i odd = _mm512_setr_epi32(2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
-    Vec g0 = v_load(groups), g1 = v_load(groups + 16), g2 = v_load(groups + 32), g3 = v_load(groups + 48);
-    Vec a = _mm512_permutex2var_ps(g0, even, g1), b = _mm512_permutex2var_ps(g2, even, g3);
-    Vec c = _mm512_permutex2var_ps(g0, odd, g1), d = _mm512_permutex2var_ps(g2, odd, g3);
+    Vec a = _mm512_permutex2var_ps(in[0], even, in[1]), b = _mm512_permutex2var_ps(in[2], even, in[3]);
+    Vec c = _mm512_permutex2var_ps(in[0], odd, in[1]), d = _mm512_permutex2var_ps(in[2], odd, in[3]);
     out[0] = _mm512_shuffle_f32x4(a, b, 0x44);
     out[1] = _mm512_shuffle_f32x4(a, b, 0xee);
     out[2] = _mm512_shuffle_f32x4(c, d, 0x44);
     out[3] = _mm512_shuffle_f32x4(c, d, 0xee);
+#elif LANES == 8
+    Vec a = _mm256_permute2f128_ps(in[0], in[2], 0x20), b = _mm256_permute2f128_ps(in[0], in[2], 0x31);
+    Vec c = _mm256_permute2f128_ps(in[1], in[3], 0x20), d = _mm256_permute2f128_ps(in[1], in[3], 0x31);
+    Vec lo_ab = _mm256_unpacklo_ps(a, b), hi_ab = _mm256_unpackhi_ps(a, b);
+    Vec lo_cd = _mm256_unpacklo_ps(c, d), hi_cd = _mm256_unpackhi_ps(c, d);
+    out[0] = _mm256_shuffle_ps(lo_ab, lo_cd, 0x44);
+    out[1] = _mm256_shuffle_ps(lo_ab, lo_cd, 0xee);
+    out[2] = _mm256_shuffle_ps(hi_ab, hi_cd, 0x44);
+    out[3] = _mm256_shuffle_ps(hi_ab, hi_cd, 0xee);
 #else
-    float part[4][LANES];
-    for (size_t i = 0; i < LANES; i += 4) {
-        float quad[16];
-        v_transpose4(quad, 4, groups + 4 * i, 4);
-        for (size_t g = 0; g < 4; g++)
-            memcpy(part[g] + i, quad + 4 * g, 4 * sizeof(float));
-    }
-    for (size_t g = 0; g < 4; g++)
-        out[g] = v_load(part[g]);
+    float groups[16], arrays[16];
+    for (size_t i = 0; i < 4; i++)
+        v_store(groups + 4 * i, in[i]);
+    v_transpose4(arrays, 4, groups, 4);
+    for (size_t i = 0; i < 4; i++)
+        out[i] = v_load(arrays + 4 * i);
 #endif
 }
 
-VKL_CPU_INLINE void v_join4(float *groups, const Vec in[4])
+/* And back. */
+VKL_CPU_INLINE void v_join4(Vec out[4], const Vec in[4])
 {
 #if defined(__AVX512F__)
     const __m512i low = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
     const __m512i high = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
     Vec a = _mm512_shuffle_f32x4(in[0], in[1], 0x44), b = _mm512_shuffle_f32x4(in[2], in[3], 0x44);
     Vec c = _mm512_shuffle_f32x4(in[0], in[1], 0xee), d = _mm512_shuffle_f32x4(in[2], in[3], 0xee);
-    v_store(groups, _mm512_permutex2var_ps(a, low, b));
-    v_store(groups + 16, _mm512_permutex2var_ps(a, high, b));
-    v_store(groups + 32, _mm512_permutex2var_ps(c, low, d));
-    v_store(groups + 48, _mm512_permutex2var_ps(c, high, d));
+    out[0] = _mm512_permutex2var_ps(a, low, b);
+    out[1] = _mm512_permutex2var_ps(a, high, b);
+    out[2] = _mm512_permutex2var_ps(c, low, d);
+    out[3] = _mm512_permutex2var_ps(c, high, d);
+#elif LANES == 8
+    Vec lo_ab = _mm256_unpacklo_ps(in[0], in[1]), hi_ab = _mm256_unpackhi_ps(in[0], in[1]);
+    Vec lo_cd = _mm256_unpacklo_ps(in[2], in[3]), hi_cd = _mm256_unpackhi_ps(in[2], in[3]);
+    Vec a = _mm256_shuffle_ps(lo_ab, lo_cd, 0x44), b = _mm256_shuffle_ps(lo_ab, lo_cd, 0xee);
+    Vec c = _mm256_shuffle_ps(hi_ab, hi_cd, 0x44), d = _mm256_shuffle_ps(hi_ab, hi_cd, 0xee);
+    out[0] = _mm256_permute2f128_ps(a, b, 0x20);
+    out[1] = _mm256_permute2f128_ps(c, d, 0x20);
+    out[2] = _mm256_permute2f128_ps(a, b, 0x31);
+    out[3] = _mm256_permute2f128_ps(c, d, 0x31);
 #else
-    float part[4][LANES];
-    for (size_t g = 0; g < 4; g++)
-        v_store(part[g], in[g]);
-    for (size_t i = 0; i < LANES; i += 4) {
-        float quad[16];
-        for (size_t g = 0; g < 4; g++)
-            memcpy(quad + 4 * g, part[g] + i, 4 * sizeof(float));
-        v_transpose4(groups + 4 * i, 4, quad, 4);
-    }
+    v_split4(out, in); /* a square: there and back are one */
 #endif
 }
 

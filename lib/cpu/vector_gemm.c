@@ -1,6 +1,200 @@
 /* SPDX-License-Identifier: MIT */
 #include "vector_product.h"
 
+/* Where a block's operands are packed, in a block of scratch. */
+#define SCRATCH_A (CHUNK * BLOCK_COLUMNS)
+#define SCRATCH_BIAS (SCRATCH_A + CHUNK * 16)
+#define SCRATCH_OUT (SCRATCH_BIAS + BLOCK_COLUMNS)
+_Static_assert(SCRATCH_OUT + BLOCK_ROWS * BLOCK_COLUMNS <= VKL_CPU_SCRATCH_FLOATS, "a block of scratch holds it all");
+
+/* ---- Packing ---- */
+
+/* n <= width columns of B from `column` on, terms j0 to j0 + k, as [k][width] with zeros behind */
+static inline void pack_panel(const Product *p, float *to, size_t width, size_t column, size_t n, size_t j0, size_t k)
+{
+    if (p->b_rows) {
+        if (n < width)
+            memset(to, 0, k * width * sizeof *to);
+        transpose(to, width, p->b + column * p->ldb + j0, p->ldb, n, k);
+        return;
+    }
+    const float *from = p->b + j0 * p->ldb + column;
+    if (n == width) {
+        for (size_t j = 0; j < k; j++)
+            for (size_t c = 0; c < width; c += LANES)
+                v_store(to + j * width + c, v_load(from + j * p->ldb + c));
+    } else {
+        for (size_t j = 0; j < k; j++) {
+            size_t c = 0;
+            for (; c + LANES <= n; c += LANES)
+                v_store(to + j * width + c, v_load(from + j * p->ldb + c));
+            if (c < n) {
+                v_store(to + j * width + c, v_load_part(from + j * p->ldb + c, n - c));
+                c += LANES;
+            }
+            for (; c < width; c += LANES)
+                v_store(to + j * width + c, v_all(0.0f));
+        }
+    }
+}
+
+/* A piece of [k][rows]: rows row to row + n go to columns `at` on of [k][width]. */
+static inline void pack_columns(float *to, size_t width, const float *from, size_t ld, size_t n, size_t k)
+{
+    for (size_t j = 0; j < k; j++)
+        for (size_t r = 0; r < n; r++)
+            to[j * width + r] = from[j * ld + r];
+}
+
+/* rows of A, terms j0 to j0 + k, as [k][rows] */
+static inline void pack_rows(const Product *p, float *to, size_t row, size_t rows, size_t j0, size_t k)
+{
+    if (!p->a_columns) {
+        transpose(to, rows, p->a + row * p->lda + j0, p->lda, rows, k);
+        return;
+    }
+    size_t r = row, end = row + rows;
+    size_t stop = end < p->first ? end : p->first;
+    if (r < stop) {
+        if (stop - r == TILE_ROWS && rows == TILE_ROWS)
+            pack_columns(to, TILE_ROWS, p->a + j0 * p->lda + r, p->lda, TILE_ROWS, k);
+        else
+            pack_columns(to, rows, p->a + j0 * p->lda + r, p->lda, stop - r, k);
+        r = stop;
+    }
+    stop = end < p->plain ? end : p->plain;
+    if (r < stop) {
+        const float *from = p->second + j0 * p->lda_second + (r - p->first);
+        if (stop - r == TILE_ROWS)
+            pack_columns(to, TILE_ROWS, from, p->lda_second, TILE_ROWS, k);
+        else
+            pack_columns(to + (r - row), rows, from, p->lda_second, stop - r, k);
+        r = stop;
+    }
+    for (; r < end; r++)
+        for (size_t j = 0; j < k; j++)
+            to[j * rows + (r - row)] = 1.0f;
+}
+
+/* Out of registers: a tile of any number of rows, in a function of its own for each. */
+typedef void (*TileFunction)(const float *a, const float *b, size_t k, const Finish *finish);
+
+#define TILE(rows)                                                                                               \
+    static void tile_##rows(const float *a, const float *b, size_t k, const Finish *f)                           \
+    {                                                                                                            \
+        Vec acc[(rows)*TILE_VECTORS];                                                                            \
+        tile_sums(rows, TILE_VECTORS, acc, a, 1, rows, b, PANEL, k);                                             \
+        float out[(rows)*PANEL];                                                                                 \
+        _Pragma("GCC unroll 32") for (int i = 0; i < (rows)*TILE_VECTORS; i++) v_store(out + i * LANES, acc[i]); \
+        tile_put(rows, out, f);                                                                                  \
+    }
+
+/* The sums leave the registers once, so that what follows is a loop and not thirty copies of it. */
+static void tile_put(size_t rows, const float *out, const Finish *f)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const float *base = f->base ? f->base + r * f->base_ld : NULL;
+        float *c = f->c + r * f->ldc;
+        for (size_t at = 0; at < f->columns; at += LANES) {
+            size_t left = f->columns - at;
+            Vec sum = v_load(out + r * PANEL + at);
+            if (base)
+                sum = (left < LANES ? v_load_part(base + at, left) : v_load(base + at)) + sum;
+            if (f->bias)
+                sum = sum + v_load(f->bias + at);
+            if (f->activation != VKL_ACTIVATION_NONE)
+                sum = v_activate(f->activation, sum);
+            if (left < LANES)
+                v_store_part(c + at, left, sum);
+            else
+                v_store(c + at, sum);
+        }
+    }
+}
+
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+#if TILE_ROWS > 4
+TILE(5)
+TILE(6)
+#endif
+#if TILE_ROWS > 6
+TILE(7)
+TILE(8)
+TILE(9)
+TILE(10)
+TILE(11)
+TILE(12)
+TILE(13)
+TILE(14)
+#endif
+
+static const TileFunction tile_functions[TILE_ROWS + 1] = {
+    NULL,   tile_1, tile_2, tile_3,  tile_4,
+#if TILE_ROWS > 4
+    tile_5, tile_6,
+#endif
+#if TILE_ROWS > 6
+    tile_7, tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14,
+#endif
+};
+
+/* ---- Blocks ---- */
+
+/* Rows row to row_end, columns `column` to `end`, at most BLOCK_COLUMNS. */
+static void product_block(const Product *p, size_t row, size_t row_end, size_t column, size_t end, float *scratch)
+{
+    float *packed_b = scratch, *packed_a = scratch + SCRATCH_A, *bias = scratch + SCRATCH_BIAS;
+    size_t columns = end - column, rows = row_end - row;
+    if (p->bias_rows) {
+        for (size_t c = 0; c < columns; c++) {
+            bias[c] = 0.0f;
+            for (size_t r = 0; r < p->bias_rows; r++)
+                bias[c] += p->bias[r * p->bias_ld + column + c];
+        }
+    }
+    /* B is read once for each row, or once for packing and, packed, for each tile: */
+    bool direct = !p->b_rows && !p->a_columns && rows <= 3;
+    size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (size_t j0 = 0; j0 == 0 || j0 < p->k; j0 += CHUNK) {
+        size_t k = p->k - j0 < CHUNK ? p->k - j0 : CHUNK;
+        if (direct) {
+            for (size_t r = row; r < row_end; r++)
+                row_block(p, bias, r, column, end, j0, k);
+            continue;
+        }
+        for (size_t c = 0; c < columns; c += PANEL)
+            pack_panel(p, packed_b + c * k, PANEL, column + c, columns - c < PANEL ? columns - c : PANEL, j0, k);
+        for (size_t tile = 0; tile < tiles; tile++) {
+            size_t from = row + tile * rows / tiles, n = row + (tile + 1) * rows / tiles - from;
+            pack_rows(p, packed_a, from, n, j0, k);
+            for (size_t c = 0; c < columns; c += PANEL) {
+                Finish f = finish_of(p, bias + c, j0, k, from, column + c, columns - c < PANEL ? columns - c : PANEL);
+                tile_functions[n](packed_a, packed_b + c * k, k, &f);
+            }
+        }
+    }
+}
+
+/* Items `begin` to `end` of a product of rows x columns, in the order of vector_items.h. */
+static inline void product_items(const Product *p, size_t rows, size_t columns, uint64_t begin, uint64_t end, float *scratch)
+{
+    size_t row_blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    while (begin < end) {
+        size_t block = (size_t)begin / row_blocks, first = (size_t)begin % row_blocks, n = row_blocks - first;
+        if (n > end - begin)
+            n = (size_t)(end - begin);
+        size_t row_end = (first + n) * BLOCK_ROWS, column = block * BLOCK_COLUMNS;
+        product_block(p, first * BLOCK_ROWS, row_end < rows ? row_end : rows, column,
+                      columns - column < BLOCK_COLUMNS ? columns : column + BLOCK_COLUMNS, scratch);
+        begin += n;
+    }
+}
+
+/* ---- The kernel ---- */
+
 void VKL_CPU(items)(const VklOp *op, uint64_t *count, uint64_t *cost)
 {
     uint64_t rows, columns, k;
