@@ -233,6 +233,9 @@ typedef struct GemmCase {
     VklActivation activation;
     uint64_t gap; /* leading dimensions exceed rows by so much */
     VklSlot nan;  /* whose element 33 is NaN; PARAMS, which is not used here: none */
+    uint64_t scratch;
+    uint32_t vendor; /* whose shapes are taken; 0: the device's */
+    uint32_t rows, columns; /* the tile that must be taken by devices that can, as one that few invocations keep busy; 0: any */
 } GemmCase;
 
 static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
@@ -259,7 +262,11 @@ static void gemm_slots(Rig *rig, const GemmCase *t, VklGemm *gemm)
         .m_first = t->second ? a_columns : 0,
         .lda_second = t->second + t->gap,
         .activation = t->activation,
+        .scratch = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
+        .scratch_count = t->scratch,
     };
+    if (t->scratch)
+        rig_slot(rig, VKL_SLOT_WORKSPACE, t->scratch, 1);
     rig_slot(rig, VKL_SLOT_C0, t->k * gemm->lda_second + 1, 1);
     rig_slot(rig, VKL_SLOT_X, a_rows * gemm->lda + 1, 1);
     rig_slot(rig, VKL_SLOT_GY, b_rows * gemm->ldb, 1);
@@ -295,27 +302,51 @@ static double *gemm_want(Rig *rig, const VklGemm *g)
     return want;
 }
 
-/* On GEMM and on GEMM_DIRECT, whichever the device would take, with aligned and with odd offsets. */
+/* The plan takes the shape that the case is about. */
+static void gemm_shape_check(const Rig *rig, const GemmCase *t)
+{
+    const VklOp *op = &rig->plan.ops[0];
+    bool able = rig->caps.workgroup_invocations >= 256 && rig->caps.shared_memory >= 16896;
+    if (t->rows && able) {
+        cr_assert_eq(op->spec[VKL_GEMM_SPEC_ROWS], t->rows, "a tile of %u rows", op->spec[VKL_GEMM_SPEC_ROWS]);
+        cr_assert_eq(op->spec[VKL_GEMM_SPEC_COLUMNS], t->columns, "a tile of %u columns", op->spec[VKL_GEMM_SPEC_COLUMNS]);
+    }
+    cr_assert_eq(op->kernel, t->scratch ? VKL_KERNEL_GEMM_SPLIT : VKL_KERNEL_GEMM);
+}
+
+/* On GEMM_DIRECT or GEMM, whichever the device would take, with aligned or with odd offsets. */
+static void gemm_check_way(Rig *rig, const GemmCase *t, bool direct, bool aligned, const char *what)
+{
+    const VklCaps caps = rig->caps;
+    VklGemm gemm;
+    rig->caps.arch = direct ? VKL_ARCH_SOFTWARE : VKL_ARCH_GPU;
+    if (t->vendor)
+        rig->caps.vendor = t->vendor;
+    if (t->rows)
+        rig->caps.parallel = 1;
+    rig->aligned = aligned;
+    gemm_slots(rig, t, &gemm);
+    if (t->nan)
+        rig_initial(rig, t->nan)[33] = NAN;
+    vkl_plan_gemm(&rig->plan, &gemm);
+    if (!direct)
+        gemm_shape_check(rig, t);
+    rig_run(rig, 1);
+    double *want = gemm_want(rig, &gemm);
+    char name[128];
+    snprintf(name, sizeof(name), "%s: form %u, %llu x %llu x %llu, direct %d, aligned %d", what, t->form,
+             (unsigned long long)t->m, (unsigned long long)t->n, (unsigned long long)t->k, direct, aligned);
+    test_compare(name, rig_result(rig, VKL_SLOT_Y), want, t->m * gemm.ldc, sum_tolerance(t->k));
+    free(want);
+    rig_clear(rig);
+    rig->caps = caps;
+    rig->aligned = false;
+}
+
 static void gemm_check(Rig *rig, const GemmCase *t, const char *what)
 {
-    for (int way = 0; way < 4; way++) {
-        VklGemm gemm;
-        rig->caps.arch = way & 1 ? VKL_ARCH_SOFTWARE : VKL_ARCH_GPU;
-        rig->aligned = way & 2;
-        gemm_slots(rig, t, &gemm);
-        if (t->nan)
-            rig_initial(rig, t->nan)[33] = NAN;
-        vkl_plan_gemm(&rig->plan, &gemm);
-        rig_run(rig, 1);
-        double *want = gemm_want(rig, &gemm);
-        char name[128];
-        snprintf(name, sizeof(name), "%s: form %u, %llu x %llu x %llu, direct %d, aligned %d", what, t->form,
-                 (unsigned long long)t->m, (unsigned long long)t->n, (unsigned long long)t->k, way & 1, way >> 1);
-        test_compare(name, rig_result(rig, VKL_SLOT_Y), want, t->m * gemm.ldc, sum_tolerance(t->k));
-        free(want);
-        rig_clear(rig);
-    }
-    rig->aligned = false;
+    for (int way = 0; way < 4; way++)
+        gemm_check_way(rig, t, way & 1, way & 2, what);
 }
 
 static const uint64_t gemm_sizes[][3] = {
@@ -367,6 +398,72 @@ Test(kernels, gemm_accumulates_and_sums_columns)
                 &rig,
                 &(GemmCase){.form = VKL_GEMM_TN, .m = 41, .n = 37, .k = 19, .ones = ones[i], .accumulate = accumulate, .gap = 2},
                 "ones");
+    rig_end(&rig);
+}
+
+/* Whole tiles, and some that are not; k in steps, and not. */
+Test(kernels, gemm_multiplies_in_every_tile)
+{
+    static const struct {
+        uint32_t vendor, rows, columns;
+        uint64_t sizes[2][3];
+    } cases[] = {
+        {VKL_VENDOR_QUALCOMM, 128, 128, {{256, 128, 32}, {250, 251, 35}}},
+        {VKL_VENDOR_QUALCOMM, 128, 64, {{128, 64, 48}, {126, 59, 36}}},
+        {VKL_VENDOR_QUALCOMM, 64, 64, {{192, 64, 32}, {190, 188, 52}}},
+        {VKL_VENDOR_AMD,
+         32,
+         32,
+         {{96, 32, 32}, {92, 31, 40}}}, /* all terms of a step written out, which takes long with larger ones */
+    };
+    Rig rig;
+    rig_begin(&rig);
+    for (size_t i = 0; i < COUNT(cases); i++)
+        for (uint32_t form = VKL_GEMM_NN; form <= VKL_GEMM_TN; form++)
+            for (int edge = 0; edge <= 1; edge++) {
+                const uint64_t *size = cases[i].sizes[edge];
+                gemm_check_way(&rig,
+                               &(GemmCase){.form = form,
+                                           .m = size[0],
+                                           .n = size[1],
+                                           .k = size[2],
+                                           .ones = form == VKL_GEMM_TN ? 2 * edge : 0,
+                                           .second = form == VKL_GEMM_TN && i % 2 ? 24 : 0,
+                                           .bias_rows = form == VKL_GEMM_NT ? 2 : 0,
+                                           .activation = form == VKL_GEMM_NN ? VKL_ACTIVATION_TANH : VKL_ACTIVATION_NONE,
+                                           .vendor = cases[i].vendor,
+                                           .rows = cases[i].rows,
+                                           .columns = cases[i].columns},
+                               false, !edge || (i + form) % 2, "tiles");
+            }
+    rig_end(&rig);
+}
+
+/* Few rows and columns, many terms: more than one dispatch could sum without scratch, too. */
+Test(kernels, gemm_sums_in_slices_where_it_has_scratch)
+{
+    static const struct {
+        uint64_t m, n, k, scratch;
+    } cases[] = {
+        {20, 24, 1000, 20 * 24 * 7}, {19, 23, 531, 19 * 23 * 3 + 5}, {33, 8, 9001, 33 * 8 * 3}, {70, 66, 300, 70 * 66 * 2}};
+    Rig rig;
+    rig_begin(&rig);
+    for (size_t i = 0; i < COUNT(cases); i++)
+        for (uint32_t form = VKL_GEMM_NN; form <= VKL_GEMM_TN; form++)
+            for (int accumulate = 0; accumulate <= 1; accumulate++)
+                gemm_check(&rig,
+                           &(GemmCase){.form = form,
+                                       .m = cases[i].m,
+                                       .n = cases[i].n,
+                                       .k = cases[i].k,
+                                       .scratch = cases[i].scratch,
+                                       .accumulate = accumulate,
+                                       .bias_rows = form == VKL_GEMM_TN ? 0 : 2,
+                                       .ones = form == VKL_GEMM_TN ? 2 : 0,
+                                       .second = form == VKL_GEMM_TN ? 8 : 0,
+                                       .activation = accumulate ? VKL_ACTIVATION_NONE : VKL_ACTIVATION_RELU,
+                                       .gap = i % 2},
+                           "slices");
     rig_end(&rig);
 }
 
