@@ -2,11 +2,21 @@
  *
  * How much an op has to do, from its arguments: what a roofline holds against the time it took. Arithmetic is that of its sums of
  * products; activations are not counted. Traffic is each number once, as if caches were perfect. */
+#include <math.h>
+
 #include "internal.h"
 
 static double product(double m, double n, double k)
 {
     return 2 * m * n * k;
+}
+
+/* op->work: rows of all directions. */
+static double sequence(const VklOp *op, double steps, double units)
+{
+    uint32_t cell = op->spec[VKL_SPEC_FORM];
+    double gates = cell == VKL_SEQUENCE_LSTM ? 4 : cell == VKL_SEQUENCE_GRU ? 3 : 1;
+    return product((double)op->work * steps, gates * units, units);
 }
 
 double vkl_op_flops(const VklOp *op)
@@ -24,6 +34,10 @@ double vkl_op_flops(const VklOp *op)
         return product(args->LSTM_FORWARD.rows, 4.0 * args->LSTM_FORWARD.units, args->LSTM_FORWARD.k);
     case VKL_KERNEL_LSTM_BACKWARD:
         return product(args->LSTM_BACKWARD.rows, args->LSTM_BACKWARD.units, args->LSTM_BACKWARD.k);
+    case VKL_KERNEL_SEQUENCE_FORWARD:
+        return sequence(op, args->SEQUENCE_FORWARD.steps, args->SEQUENCE_FORWARD.units);
+    case VKL_KERNEL_SEQUENCE_BACKWARD:
+        return sequence(op, args->SEQUENCE_BACKWARD.steps, args->SEQUENCE_BACKWARD.units);
     case VKL_KERNEL_COLUMN_DOT:
         return product(args->COLUMN_DOT.rows, args->COLUMN_DOT.units, 1);
     case VKL_KERNEL_NORM:
@@ -46,8 +60,10 @@ double vkl_op_flops(const VklOp *op)
 static double gemm_numbers(const VklOp *op)
 {
     const struct VklGemmArgs *args = &op->args.GEMM;
-    double m = args->m, n = args->n, k = args->k;
-    return (m - args->ones) * k + k * n + m * n * (args->accumulate ? 2 : 1) + (double)args->bias_rows * n;
+    double m = args->m, n = args->n, k = args->k, written = args->accumulate ? 2 : 1;
+    if (op->kernel == VKL_KERNEL_GEMM_SPLIT)
+        written = ceil(k / args->slice_k);
+    return (m - args->ones) * k + k * n + m * n * written + (double)args->bias_rows * n;
 }
 
 /* Windows hold what lies between a step's arrays as well, and are counted where nothing better is known. */
