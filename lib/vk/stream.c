@@ -296,12 +296,21 @@ static VklStatus work_create(VklStream *stream, VklVkWork **work)
     VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
     VklVkWork *made = calloc(1, sizeof(*made));
-    if (!made)
+    /* with room for what most work holds, so that one that is used again, but never held so much, allocates nothing */
+    void *execs = made ? with_room(NULL, 0, &made->exec_capacity, sizeof(*made->execs)) : NULL;
+    void *reads = made ? with_room(NULL, 0, &made->read_capacity, sizeof(*made->reads)) : NULL;
+    if (!execs || !reads) {
+        free(execs);
+        free(reads);
+        free(made);
         return no_memory(stream, "a command buffer");
+    }
+    made->execs = execs;
+    made->reads = reads;
     VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
     VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, NULL, &made->fence);
     if (result) {
-        free(made);
+        work_destroy(stream->device, made);
         return fail(stream, result, "vkCreateFence", "of a stream");
     }
     VkCommandBufferAllocateInfo info = {
