@@ -234,7 +234,7 @@ typedef struct GemmCase {
     uint64_t gap; /* leading dimensions exceed rows by so much */
     VklSlot nan;  /* whose element 33 is NaN; PARAMS, which is not used here: none */
     uint64_t scratch;
-    uint32_t vendor; /* whose shapes are taken; 0: the device's */
+    uint32_t vendor;        /* whose shapes are taken; 0: the device's */
     uint32_t rows, columns; /* the tile that must be taken by devices that can, as one that few invocations keep busy; 0: any */
 } GemmCase;
 

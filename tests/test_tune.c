@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is chosen for devices that nobody here owns: tables of their limits, as their drivers report them, and of sizes. No device is used. */
+#include <string.h>
+
+#include "harness.h"
+#include "internal.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- Devices ---- */
+
+typedef struct Device {
+    const char *name;
+    VklDeviceType type;
+    uint32_t vendor, subgroup_min, subgroup_max, invocations, shared;
+} Device;
+
+/* clang-format off */
+static const Device RADEON = {"RDNA3", VKL_DEVICE_DISCRETE, VKL_VENDOR_AMD, 32, 64, 1024, 65536};
+static const Device POLARIS = {"GCN", VKL_DEVICE_DISCRETE, VKL_VENDOR_AMD, 64, 64, 1024, 65536};
+static const Device GEFORCE = {"NVIDIA", VKL_DEVICE_DISCRETE, VKL_VENDOR_NVIDIA, 32, 32, 1024, 49152};
+static const Device ARC = {"Xe-HPG", VKL_DEVICE_DISCRETE, VKL_VENDOR_INTEL, 8, 32, 1024, 49152};
+static const Device IRIS = {"Xe", VKL_DEVICE_INTEGRATED, VKL_VENDOR_INTEL, 8, 32, 1024, 49152};
+static const Device ADRENO = {"Adreno", VKL_DEVICE_INTEGRATED, VKL_VENDOR_QUALCOMM, 64, 128, 1024, 32768};
+static const Device FLOOR = {"the least that Vulkan 1.1 guarantees", VKL_DEVICE_DISCRETE, 0, 1, 1, 128, 16384};
+static const Device *const devices[] = {&RADEON, &POLARIS, &GEFORCE, &ARC, &IRIS, &ADRENO, &FLOOR};
+/* clang-format on */
+
+static VklCaps caps_of(const Device *device)
+{
+    VklCaps caps;
+    VklDeviceInfo info = {
+        .struct_size = sizeof(info),
+        .type = device->type,
+        .vendor_id = device->vendor,
+        .limits = {.storage_range = UINT64_C(1) << 31,
+                   .storage_buffers = 16,
+                   .storage_alignment = 16,
+                   .workgroups = {65535, 65535, 65535},
+                   .workgroup_size = {1024, 1024, 64},
+                   .workgroup_invocations = device->invocations,
+                   .shared_memory = device->shared,
+                   .push_constants = 128},
+        .features = {.subgroup_size_min = device->subgroup_min, .subgroup_size_max = device->subgroup_max},
+    };
+    vkl_caps_from_info(&caps, &info);
+    return caps;
+}
+
+/* ---- Products ---- */
+
+typedef struct GemmChoice {
+    const Device *device;
+    uint64_t m, n, k, scratch;
+    bool wide;
+    uint32_t rows, columns, unroll, subgroup;
+    uint64_t slices;
+} GemmChoice;
+
+/* clang-format off */
+static const GemmChoice gemm_choices[] = {
+    /* large and square: the largest tile that the registers hold */
+    {&RADEON,  4096, 4096, 1024, 0, true,  128, 128, 16, 32, 1},
+    {&POLARIS, 4096, 4096, 1024, 0, true,  128, 128, 16,  0, 1},
+    {&GEFORCE, 4096, 4096, 1024, 0, true,  128, 128, 16,  0, 1},
+    {&ARC,     4096, 4096, 1024, 0, true,  128,  64, 16,  0, 1},
+    {&ADRENO,  4096, 4096, 1024, 0, true,  128, 128,  4,  0, 1},
+    {&FLOOR,   4096, 4096, 1024, 0, true,   64,  64,  4,  0, 1},
+    /* read one by one, the tile of 64 rows spills with Intel unless its loop is short */
+    {&IRIS,     960,  192, 1024, 0, false,  64,  64,  2,  0, 1},
+    {&IRIS,     960,  192, 1024, 0, true,   64,  64, 16,  0, 1},
+    {&ARC,     4096, 4096, 1024, 0, false, 128,  64, 16,  0, 1},
+    /* the input product of a layer: T N rows, 4 H columns */
+    {&RADEON,  3200,  256,    8, 0, true,  128,  64, 16, 32, 1},
+    {&GEFORCE, 2048, 1024,  128, 0, true,  128, 128, 16,  0, 1},
+    {&GEFORCE, 3200, 2048,  512, 0, true,  128, 128, 16,  0, 1},
+    /* few rows: small tiles, which waste less and are more */
+    {&GEFORCE,   32, 1024,  256, 0, true,   32,  32, 16,  0, 1},
+    {&IRIS,       1,    1,    1, 0, false,  32,  32, 16,  0, 1},
+    /* a layer's gradients: few rows and columns of many terms, in slices where there is scratch */
+    {&RADEON,    74,  256, 3200, 0,       true, 32, 32, 16, 32,  1},
+    {&RADEON,    74,  256, 3200, 1 << 20, true, 32, 32, 16, 32, 10},
+    {&GEFORCE,   74,  256, 3200, 1 << 20, true, 32, 32, 16,  0, 10},
+    {&IRIS,      74,  256, 3200, 1 << 20, true, 128, 64, 16, 0,  4},
+    {&RADEON,    74,  256, 3200, 74 * 256 * 3, true, 32, 32, 16, 32, 3},
+    {&GEFORCE, 2050, 4096, 3200, 1 << 24, true, 128, 128, 16, 0, 1},
+    /* no slice has more terms than a dispatch sums */
+    {&GEFORCE, 2050, 4096, 9000, 1 << 26, true, 128, 128, 16, 0, 3},
+};
+/* clang-format on */
+
+Test(tune, gemm_takes_the_shape_that_suits_vendor_limits_and_size)
+{
+    for (size_t i = 0; i < COUNT(gemm_choices); i++) {
+        const GemmChoice *t = &gemm_choices[i];
+        VklCaps caps = caps_of(t->device);
+        VklGemmShape shape = vkl_tune_gemm(&caps, t->m, t->n, t->k, t->scratch, t->wide);
+        const uint32_t *spec = shape.spec;
+        cr_expect(
+            spec[VKL_GEMM_SPEC_ROWS] == t->rows && spec[VKL_GEMM_SPEC_COLUMNS] == t->columns &&
+                spec[VKL_GEMM_SPEC_UNROLL] == t->unroll && spec[VKL_SPEC_SUBGROUP] == t->subgroup && shape.slices == t->slices,
+            "row %zu, %s, %llu x %llu x %llu: %u x %u, unroll %u, subgroup %u, %llu slices", i, t->device->name,
+            (unsigned long long)t->m, (unsigned long long)t->n, (unsigned long long)t->k, spec[VKL_GEMM_SPEC_ROWS],
+            spec[VKL_GEMM_SPEC_COLUMNS], spec[VKL_GEMM_SPEC_UNROLL], spec[VKL_SPEC_SUBGROUP], (unsigned long long)shape.slices);
+    }
+}
+
+/* What the kernel takes for granted of its constants, and what a device must have, whatever the sizes. */
+Test(tune, gemm_shapes_fit_the_device_and_the_kernel)
+{
+    static const uint64_t sizes[] = {1, 3, 17, 64, 65, 257, 1024, 5000, 100000};
+    static const uint64_t scratches[] = {0, 1000, UINT64_C(1) << 22};
+    for (size_t d = 0; d < COUNT(devices); d++) {
+        VklCaps caps = caps_of(devices[d]);
+        for (size_t i = 0; i < COUNT(sizes) * COUNT(sizes) * COUNT(sizes) * COUNT(scratches) * 2; i++) {
+            uint64_t m = sizes[i % COUNT(sizes)], n = sizes[i / COUNT(sizes) % COUNT(sizes)];
+            uint64_t k = sizes[i / COUNT(sizes) / COUNT(sizes) % COUNT(sizes)];
+            size_t rest = i / COUNT(sizes) / COUNT(sizes) / COUNT(sizes);
+            uint64_t scratch = scratches[rest % COUNT(scratches)];
+            uint64_t most = VKL_GEMM_MAX_K * (scratch / (m * n) > 1 ? scratch / (m * n) : 1);
+            k = k < most ? k : most; /* planners cut what is longer */
+            VklGemmShape shape = vkl_tune_gemm(&caps, m, n, k, scratch, rest / COUNT(scratches));
+            const uint32_t *s = shape.spec;
+            uint32_t rows = s[VKL_GEMM_SPEC_ROWS], columns = s[VKL_GEMM_SPEC_COLUMNS], depth = s[VKL_GEMM_SPEC_DEPTH];
+            uint32_t invocations = rows / s[VKL_GEMM_SPEC_ROW_BLOCK] * (columns / s[VKL_GEMM_SPEC_COLUMN_BLOCK]);
+            cr_assert_eq(s[VKL_SPEC_WORKGROUP], invocations);
+            cr_assert(invocations <= caps.workgroup_invocations);
+            cr_assert((rows + 4 + columns + 4) * depth * 4 <= caps.shared_memory);
+            cr_assert(rows >= VKL_GEMM_TILE_LEAST && columns >= VKL_GEMM_TILE_LEAST);
+            cr_assert(depth % s[VKL_GEMM_SPEC_UNROLL] == 0);
+            /* whole vectors for every invocation, and as many of each row */
+            cr_assert(rows * depth % (4 * invocations) == 0 && columns * depth % (4 * invocations) == 0);
+            cr_assert(invocations % (rows / 4) == 0 && invocations % (columns / 4) == 0 && invocations % depth == 0);
+            cr_assert(invocations % rows == 0 && invocations % columns == 0);
+            cr_assert(!s[VKL_SPEC_SUBGROUP] ||
+                      (s[VKL_SPEC_SUBGROUP] >= caps.subgroup_min && s[VKL_SPEC_SUBGROUP] <= caps.subgroup_max));
+            cr_assert(shape.slice_k <= VKL_GEMM_MAX_K && shape.slices * shape.slice_k >= k &&
+                      (shape.slices - 1) * shape.slice_k < k);
+            cr_assert(shape.slices == 1 || (shape.slices * m * n <= scratch && shape.slice_k % depth == 0));
+        }
+    }
+}
+
+/* The offsets that a recorder arrives at may be odd where the plan's were not. */
+Test(tune, gemm_reads_one_by_one_where_the_recorders_offsets_are_odd)
+{
+    enum { A = VKL_GEMM_WIDE_A, B = VKL_GEMM_WIDE_B, C = VKL_GEMM_WIDE_C, PIECES = VKL_GEMM_PIECES };
+    static const struct {
+        uint32_t variant, offsets[4], bias_rows, want;
+    } cases[] = {
+        {A | B | C, {4, 8, 12, 16}, 1, A | B | C}, {A | B | C, {1, 8, 12, 16}, 1, B | C},
+        {A | B | C, {4, 2, 12, 16}, 1, A | C},     {A | B | C, {4, 8, 3, 16}, 1, A | B},
+        {A | B | C, {4, 8, 12, 1}, 1, A | B},      {A | B | C, {4, 8, 12, 1}, 0, A | B | C},
+        {A | PIECES, {4, 0, 0, 1}, 0, PIECES},     {PIECES | B, {4, 0, 0, 1}, 0, PIECES | B},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint32_t spec[VKL_SPEC_COUNT];
+        VklOp op = {.kernel = VKL_KERNEL_GEMM, .args.GEMM = {.m = 8, .m_first = 4, .ones = 2, .bias_rows = cases[i].bias_rows}};
+        op.spec[VKL_GEMM_SPEC_VARIANT] = cases[i].variant;
+        memcpy(op.args.offset, cases[i].offsets, sizeof(cases[i].offsets));
+        vkl_op_settle(&op, &op.args, spec);
+        cr_expect_eq(spec[VKL_GEMM_SPEC_VARIANT], cases[i].want, "row %zu: %u", i, spec[VKL_GEMM_SPEC_VARIANT]);
+    }
+}
