@@ -16,6 +16,7 @@ Exit status: 0; 1 a gate is missed; 2 wrong usage; 77 nothing could be run here.
 """
 
 import argparse
+import functools
 import glob
 import json
 import os
@@ -77,7 +78,12 @@ class Variant:
         calls, _, self.plan = ' '.join(rest).partition(' ')
         self.picked = calls != '0'  # what is never picked must compile, but may keep variables in memory
         self.error = 'the compiler ended'
-        self.statistics, self.loop = {}, None
+        self.statistics, self.listing = {}, None
+
+    @functools.cached_property
+    def loop(self):
+        """Read when it is asked for: it takes longer than the compiler."""
+        return Loop(self.listing.read_text(errors='replace')) if self.listing else None
 
     @property
     def name(self):
@@ -171,9 +177,8 @@ class Chip:
             for number, (variant, line) in enumerate(zip(todo, lines[:failed])):
                 pairs = [pair.rpartition('=') for pair in line.split('\t')[1].split('; ')]
                 variant.statistics = {name: float(value) for name, _, value in pairs}
-                listing = out / ('%s.txt' % re.sub(r'\W+', '-', variant.name))
-                (out / ('%d.txt' % number)).rename(listing)
-                variant.loop = Loop(listing.read_text(errors='replace'))
+                variant.listing = out / ('%s.txt' % re.sub(r'\W+', '-', variant.name))
+                (out / ('%d.txt' % number)).rename(variant.listing)
                 variant.error = None
             todo = todo[failed:]
             if failed == 0:

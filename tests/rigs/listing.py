@@ -24,6 +24,14 @@ def instruction(kind, ops=1, fma=0, width=0, cycles=0, result=None, target=None,
 # Readers yield instructions; names of the places where blocks begin; and, of NAK, tuples of the places that follow a block.
 
 
+def kind_of(rules, name, known={}):
+    """The first rule that matches a name; asked a hundred thousand times, for a few dozen names."""
+    key = id(rules), name
+    if key not in known:
+        known[key] = next((kind for pattern, kind in rules if pattern.match(name)), None)
+    return known[key]
+
+
 class Amd:
     label = re.compile(r'(BB\d+):')
     rules = [
@@ -60,7 +68,7 @@ class Amd:
 
     def one(self, text):
         name = text.split()[0]
-        kind = next((kind for pattern, kind in self.rules if pattern.match(name)), 'scalar')
+        kind = kind_of(self.rules, name) or 'scalar'
         if kind == 'branch':
             return instruction(kind, target=text.split()[-1], falls=name != 's_branch')
         if kind in ('shared', 'global', 'uniform'):
@@ -162,7 +170,7 @@ class Nvidia:
 
     def one(self, results, name, operands, delay):
         results = (results or '').split()
-        kind = next((kind for pattern, kind in self.rules if pattern.match(name)), None)
+        kind = kind_of(self.rules, name)
         if not kind:
             kind = 'scalar' if results and all(re.match(r'u[rp]\d', result) for result in results) else 'vector'
         width = re.search(r'\.[bus](8|16|32|64|128)\b', name)
@@ -206,7 +214,7 @@ class Adreno:
                 yield self.one(*found.groups())
 
     def one(self, marks, name, operands):
-        kind = next((kind for pattern, kind in self.rules if pattern.match(name)), 'vector')
+        kind = kind_of(self.rules, name) or 'vector'
         repeat, nops = (int(found.group(1)) if found else 0 for found in (re.search(r'rpt(\d+)', marks), re.search(r'nop(\d+)', marks)))
         ops = repeat + 1 if kind in ('fma', 'vector') else 1
         width = 4

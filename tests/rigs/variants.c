@@ -120,6 +120,20 @@ typedef struct Cell {
     bool before;
 } Cell;
 
+/* As it is chosen; a dispatch for each step, which a caller can ask for; and with halves. */
+static void take_paths(Rows *rows, VklRnnDesc desc, uint64_t T, uint64_t N, const char *name)
+{
+    char full[96];
+    take_layer(rows, &desc, T, N, false, false, name);
+    desc.path = VKL_RNN_PATH_STEP;
+    snprintf(full, sizeof full, "%.80s by steps", name);
+    take_layer(rows, &desc, T, N, false, false, full);
+    desc.path = VKL_RNN_PATH_AUTO;
+    desc.storage = VKL_STORAGE_FLOAT16;
+    snprintf(full, sizeof full, "%.80s halves", name);
+    take_layer(rows, &desc, T, N, false, false, full);
+}
+
 static void take_cells(Rows *rows, uint64_t T, uint64_t N, uint64_t I, uint64_t H)
 {
     static const Cell cells[] = {
@@ -133,7 +147,7 @@ static void take_cells(Rows *rows, uint64_t T, uint64_t N, uint64_t I, uint64_t 
         char name[96];
         desc.reset_after = !cells[k].before;
         snprintf(name, sizeof name, "%s T%" PRIu64 " B%" PRIu64 " I%" PRIu64 " H%" PRIu64, cells[k].name, T, N, I, H);
-        take_layer(rows, &desc, T, N, false, false, name);
+        take_paths(rows, desc, T, N, name);
     }
 }
 
