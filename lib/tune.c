@@ -107,16 +107,28 @@ static uint64_t sequence_shared(const SequenceGroup *group)
     return 16 * sequence_rows(group) * (slice_fours(group) * group->slices + parts);
 }
 
-/* Fours of inputs whose weights an invocation holds in registers, 16 each. The compilers' statistics decide: all that is needed for H 64,
- * four, fits everywhere without a spill; where some of the weights are read in every step these reads take registers too. */
-static uint64_t sequence_held(const VklCaps *caps, const SequenceGroup *group)
+/* What the compilers' statistics allow without a spill on any chip that they were asked for: invocations of a workgroup, which share the
+ * registers; fours of inputs whose weights are held, 16 registers each, where that is all of a slice and where the rest is read in every
+ * step; and rows of an invocation in these two cases. H 64 of an LSTM is held as a whole, of H 128 a half by AMD and NVIDIA. */
+typedef struct SequenceRegisters {
+    uint64_t lanes, held_all, held_part, rows_all, rows_part; /* held_part: one less in backward */
+} SequenceRegisters;
+
+static SequenceRegisters sequence_registers(uint32_t vendor)
 {
-    (void)caps;
-    return group->group_lanes < group->groups ? 0 : smaller(slice_fours(group), 4);
+    switch (vendor) {
+    case VKL_VENDOR_AMD:
+    case VKL_VENDOR_NVIDIA:
+        return (SequenceRegisters){512, 4, 4, 4, 2};
+    case VKL_VENDOR_INTEL:
+        return (SequenceRegisters){256, 4, 3, 2, 2};
+    case VKL_VENDOR_QUALCOMM:
+        return (SequenceRegisters){256, 4, 4, 2, 1};
+    default: /* Mali has 64 registers for an invocation */
+        return (SequenceRegisters){256, 2, 2, 1, 1};
+    }
 }
 
-#define SEQUENCE_HELD 4
-#define SEQUENCE_LANES 512 /* which leave 128 registers for each on most GPUs */
 #define SEQUENCE_ITEMS 4
 
 static uint64_t sequence_turns(const SequenceGroup *group)
@@ -130,7 +142,8 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
                          VklSequenceShape *shape, bool *pays)
 {
     uint64_t columns = (cell == VKL_SEQUENCE_LSTM ? 4 : cell == VKL_SEQUENCE_GRU ? 3 : 1) * units;
-    uint64_t most = smaller(caps->workgroup_invocations, SEQUENCE_LANES);
+    SequenceRegisters registers = sequence_registers(caps->vendor);
+    uint64_t most = smaller(caps->workgroup_invocations, registers.lanes);
     SequenceGroup group = {
         .units = units,
         .fours = blocks(backward ? columns : units, 4),
@@ -144,14 +157,15 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
     uint64_t passes = blocks(group.groups, most);
     group.group_lanes = blocks(group.groups, passes);
     /* slices as short as registers want them, and at least an invocation for each unit */
-    group.slices = larger(blocks(group.fours, SEQUENCE_HELD), smaller(blocks(units, group.group_lanes), group.fours));
+    group.slices = larger(blocks(group.fours, registers.held_all), smaller(blocks(units, group.group_lanes), group.fours));
     group.slices = larger(1, smaller(group.slices, most / group.group_lanes));
     group.slices = blocks(group.fours, slice_fours(&group));
     while (group.slices > 1 && sequence_shared(&group) > caps->shared_memory)
         group.slices--;
     if (sequence_shared(&group) > caps->shared_memory)
         return false;
-    group.held = sequence_held(caps, &group);
+    bool all = passes == 1 && slice_fours(&group) <= registers.held_all;
+    group.held = all ? slice_fours(&group) : passes == 1 ? registers.held_part - backward : 0;
 
     /* Small layers: several rows make a subgroup. Large batches: several rows of an invocation hide the time that a step waits, once
      * there are workgroups enough. */
@@ -161,13 +175,15 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
          wider.row_lanes++)
         group = wider;
     wider = group;
-    for (wider.lane_rows = 2;
-         wider.lane_rows <= 4 && blocks(rows, sequence_rows(&wider)) * sequence_lanes(&wider) >= caps->parallel &&
-         sequence_shared(&wider) <= caps->shared_memory && sequence_items(&wider) <= SEQUENCE_ITEMS;
+    for (wider.lane_rows = 2; wider.lane_rows <= (all ? registers.rows_all : registers.rows_part) &&
+                              blocks(rows, sequence_rows(&wider)) * sequence_lanes(&wider) >= caps->parallel &&
+                              sequence_shared(&wider) <= caps->shared_memory && sequence_items(&wider) <= SEQUENCE_ITEMS;
          wider.lane_rows *= 2)
         group = wider;
 
     shape->spec[VKL_SPEC_WORKGROUP] = (uint32_t)sequence_lanes(&group);
+    if (caps->vendor == VKL_VENDOR_AMD && caps->subgroup_min <= 32 && caps->subgroup_max > 32)
+        shape->spec[VKL_SPEC_SUBGROUP] = 32; /* as for products */
     shape->spec[VKL_SEQUENCE_SPEC_UNITS] = (uint32_t)units;
     shape->spec[VKL_SEQUENCE_SPEC_SLICES] = (uint32_t)group.slices;
     shape->spec[VKL_SEQUENCE_SPEC_HELD] = (uint32_t)group.held;

@@ -22,18 +22,18 @@ layout(push_constant) uniform Push { VklSequenceBackwardArgs args; };
 
 uint w_at;
 
-/* Of four inputs to one output. */
+/* Of four inputs to one output. Past the inputs there are zeros, past the outputs whatever there is: no one asks for their sums. */
 vec4 weight_column(uint four, uint output_at)
 {
-    if (output_at >= units || 4u * four >= columns)
-        return vec4(0.0);
-    uint at = w_at + output_at * columns + 4u * four;
+    uint at = w_at + (output_at < units ? output_at : units - 1u) * columns;
+    vec4 column;
     if (columns % 4u == 0u)
-        return w_fours[at / 4u];
-    vec4 column = vec4(0.0);
-    [[unroll]] for (uint i = 0u; i < 4u; i++)
-        if (4u * four + i < columns)
-            column[i] = w[at + i];
+        return 4u * four < columns ? w_fours[at / 4u + four] : vec4(0.0);
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+        uint input_at = 4u * four + i;
+        column[i] = w[at + (input_at < columns ? input_at : columns - 1u)];
+        column[i] = input_at < columns ? column[i] : 0.0;
+    }
     return column;
 }
 

@@ -88,6 +88,20 @@ void weights_hold()
     }
 }
 
+/* Weights that are read in every step: a few at once, so that registers last. */
+const uint read_fours = slice_fours - held;
+const uint read_turn = 4u;
+const uint read_first = read_fours % read_turn;
+
+vec4 sum[lane_rows];
+
+void multiply_add_read(uint k, uint group, uint slice, uint at)
+{
+    Weights w = weights_of(k * slices + slice, group);
+    [[unroll]] for (uint r = 0u; r < lane_rows; r++)
+        sum[r] = multiply_add(sum[r], source[at + r * input_fours + k * slices], w.input0, w.input1, w.input2, w.input3);
+}
+
 /* From `source` to `part`. */
 void product()
 {
@@ -97,7 +111,6 @@ void product()
         uint group = pass * group_lanes + group_of(lane);
         if (passes > 1u && group >= groups)
             break;
-        vec4 sum[lane_rows];
         [[unroll]] for (uint r = 0u; r < lane_rows; r++)
             sum[r] = vec4(0.0);
         uint at = first_row * input_fours + slice;
@@ -105,10 +118,11 @@ void product()
             [[unroll]] for (uint r = 0u; r < lane_rows; r++)
                 sum[r] = multiply_add(sum[r], source[at + r * input_fours + k * slices], held_weights[4u * k], held_weights[4u * k + 1u],
                                       held_weights[4u * k + 2u], held_weights[4u * k + 3u]);
-        for (uint k = held; k < slice_fours; k++) {
-            Weights w = weights_of(k * slices + slice, group);
-            [[unroll]] for (uint r = 0u; r < lane_rows; r++)
-                sum[r] = multiply_add(sum[r], source[at + r * input_fours + k * slices], w.input0, w.input1, w.input2, w.input3);
+        [[unroll]] for (uint k = held; k < held + read_first; k++)
+            multiply_add_read(k, group, slice, at);
+        [[dont_unroll]] for (uint k = held + read_first; k < slice_fours; k += read_turn) {
+            [[unroll]] for (uint i = 0u; i < read_turn; i++)
+                multiply_add_read(k + i, group, slice, at);
         }
         [[unroll]] for (uint r = 0u; r < lane_rows; r++)
             part[(first_row + r) * part_row + group * part_group + slice * part_slice] = sum[r];

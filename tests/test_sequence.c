@@ -47,6 +47,7 @@ typedef struct Case {
     bool down, keep, plain_edges; /* plain_edges: backward without gy, next step, carry, dc */
     uint32_t parallel;            /* of the device: how soon an invocation gets several rows */
     uint64_t window;              /* 0: the device's */
+    unsigned chips;
 } Case;
 
 /* Arrays as a pass would have them: gates [steps + 2][rows][ld] and c [steps + 2][rows][units] for each direction, h of both in a row. */
@@ -210,12 +211,15 @@ typedef struct Chip {
     uint32_t vendor, invocations, shared_memory;
 } Chip;
 
+/* Bits of a case's `chips`. */
+enum { LEAST = 1, AMD = 2, INTEL = 4, ADRENO = 8, OTHER = 16 };
+
 static const Chip chips[] = {
     {"least", 0, 128, 16384},
     {"AMD", VKL_VENDOR_AMD, 1024, 65536},
-    {"NVIDIA", VKL_VENDOR_NVIDIA, 1024, 49152},
     {"Intel", VKL_VENDOR_INTEL, 1024, 49152},
-    {"Qualcomm", VKL_VENDOR_QUALCOMM, 1024, 32768},
+    {"Adreno", VKL_VENDOR_QUALCOMM, 1024, 32768},
+    {"another", 0, 1024, 32768},
 };
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -237,26 +241,26 @@ static VklCaps caps_of(const Chip *chip, const Case *t)
     return caps;
 }
 
-/* Longer than a workgroup has rows, at sizes that miss every slice and four; of each cell one that no registers hold. */
+/* More and fewer rows than a workgroup has, sizes that miss every slice and four, and of each cell one that no registers hold. */
 static const Case cases[] = {
-    {VKL_SEQUENCE_LSTM, 1, 1, 1, 1, false, true, true, 16384, 0},
-    {VKL_SEQUENCE_LSTM, 70, 3, 4, 1, false, true, false, 16384, 0},
-    {VKL_SEQUENCE_LSTM, 5, 17, 4, 2, false, true, false, 1, 0},
-    {VKL_SEQUENCE_LSTM, 3, 64, 3, 2, true, false, true, 16384, 0},
-    {VKL_SEQUENCE_LSTM, 7, 64, 3, 1, false, true, false, 512, 0},
-    {VKL_SEQUENCE_LSTM, 9, 65, 3, 1, true, true, false, 1, 0},
-    {VKL_SEQUENCE_LSTM, 3, 128, 2, 1, false, true, false, 1, 0},
-    {VKL_SEQUENCE_LSTM, 2, 257, 2, 2, true, true, true, 16384, 0},
-    {VKL_SEQUENCE_GRU, 1, 1, 2, 1, false, true, false, 16384, 0},
-    {VKL_SEQUENCE_GRU, 33, 3, 4, 2, false, true, false, 16384, 0},
-    {VKL_SEQUENCE_GRU, 5, 17, 4, 2, true, false, true, 1, 0},
-    {VKL_SEQUENCE_GRU, 9, 64, 3, 1, false, true, false, 1, 0},
-    {VKL_SEQUENCE_GRU, 2, 130, 2, 2, true, true, false, 16384, 0},
-    {VKL_SEQUENCE_GRU, 2, 257, 2, 1, false, true, true, 16384, 0},
-    {VKL_SEQUENCE_RNN_TANH, 70, 3, 4, 1, false, true, true, 16384, 0},
-    {VKL_SEQUENCE_RNN_TANH, 5, 65, 3, 2, true, true, false, 1, 0},
-    {VKL_SEQUENCE_RNN_RELU, 3, 17, 4, 2, false, true, true, 16384, 0},
-    {VKL_SEQUENCE_RNN_RELU, 2, 257, 3, 1, true, false, false, 16384, 0},
+    {VKL_SEQUENCE_LSTM, 1, 1, 1, 1, false, true, true, 16384, 0, LEAST},
+    {VKL_SEQUENCE_LSTM, 70, 3, 4, 1, false, true, false, 16384, 0, LEAST},
+    {VKL_SEQUENCE_LSTM, 5, 17, 4, 2, false, true, false, 1, 0, AMD | OTHER},
+    {VKL_SEQUENCE_LSTM, 3, 64, 3, 2, true, false, true, 16384, 0, LEAST | AMD},
+    {VKL_SEQUENCE_LSTM, 7, 64, 3, 1, false, true, false, 512, 0, INTEL},
+    {VKL_SEQUENCE_LSTM, 9, 65, 3, 1, true, true, false, 1, 0, AMD},
+    {VKL_SEQUENCE_LSTM, 3, 128, 2, 1, false, true, false, 1, 0, AMD | ADRENO},
+    {VKL_SEQUENCE_LSTM, 2, 257, 2, 2, true, true, true, 16384, 0, LEAST},
+    {VKL_SEQUENCE_GRU, 1, 1, 2, 1, false, true, false, 16384, 0, LEAST},
+    {VKL_SEQUENCE_GRU, 33, 3, 4, 2, false, true, false, 16384, 0, LEAST},
+    {VKL_SEQUENCE_GRU, 5, 17, 4, 2, true, false, true, 1, 0, AMD},
+    {VKL_SEQUENCE_GRU, 9, 64, 3, 1, false, true, false, 1, 0, AMD | OTHER},
+    {VKL_SEQUENCE_GRU, 2, 130, 2, 2, true, true, false, 16384, 0, INTEL},
+    {VKL_SEQUENCE_GRU, 2, 257, 2, 1, false, true, true, 16384, 0, LEAST},
+    {VKL_SEQUENCE_RNN_TANH, 70, 3, 4, 1, false, true, true, 16384, 0, LEAST},
+    {VKL_SEQUENCE_RNN_TANH, 5, 65, 3, 2, true, true, false, 1, 0, AMD},
+    {VKL_SEQUENCE_RNN_RELU, 3, 17, 4, 2, false, true, true, 16384, 0, OTHER},
+    {VKL_SEQUENCE_RNN_RELU, 2, 257, 3, 1, true, false, false, 16384, 0, AMD},
 };
 
 /* Two sums of random signs, as docs/numerics.md has it, that go through a cell in each step; those of the steps before count less. */
@@ -309,8 +313,7 @@ typedef struct Seen {
     bool all_held, part_held, none_held, one_slice, slices, row_lanes, rows2, rows4, passes;
 } Seen;
 
-/* False where the shape is that of the chip before. */
-static bool see(Seen *seen, const Case *t, const VklCaps *caps, bool backward, VklSequenceShape *last)
+static void see(Seen *seen, const Case *t, const VklCaps *caps, bool backward)
 {
     VklSequenceShape shape;
     bool pays;
@@ -329,9 +332,6 @@ static bool see(Seen *seen, const Case *t, const VklCaps *caps, bool backward, V
     seen->rows2 |= shape.spec[VKL_SEQUENCE_SPEC_LANE_ROWS] == 2;
     seen->rows4 |= shape.spec[VKL_SEQUENCE_SPEC_LANE_ROWS] == 4;
     seen->passes |= shape.spec[VKL_SEQUENCE_SPEC_GROUP_LANES] < groups;
-    bool other = memcmp(last->spec, shape.spec, sizeof(shape.spec));
-    *last = shape;
-    return other;
 }
 
 static void check(const Chip *chip, const Case *t, bool backward)
@@ -355,11 +355,12 @@ Test(sequence, every_shape_of_a_gpu_agrees_with_the_cpu)
     Seen seen = {0};
     for (size_t k = 0; k < COUNT(cases); k++)
         for (int backward = 0; backward < 2; backward++) {
-            VklSequenceShape last = {0};
             for (size_t c = 0; c < COUNT(chips); c++) {
                 VklCaps caps = caps_of(&chips[c], &cases[k]);
-                if (see(&seen, &cases[k], &caps, backward, &last))
-                    check(&chips[c], &cases[k], backward);
+                if (!(cases[k].chips & 1u << c))
+                    continue;
+                see(&seen, &cases[k], &caps, backward);
+                check(&chips[c], &cases[k], backward);
             }
         }
     cr_assert(seen.all_held && seen.part_held && seen.none_held, "weights held: all %d, part %d, none %d", seen.all_held,
@@ -374,7 +375,7 @@ Test(sequence, every_shape_of_a_gpu_agrees_with_the_cpu)
 Test(sequence, what_is_kept_changes_no_bit_of_h)
 {
     for (uint32_t cell = VKL_SEQUENCE_LSTM; cell <= VKL_SEQUENCE_RNN_RELU; cell++) {
-        Case t = {cell, 5, 33, 6, 2, false, true, false, 16384, 0};
+        Case t = {cell, 5, 33, 6, 2, false, true, false, 16384, 0, 0};
         Memory kept = memory_new(&t), not = memory_copy(&kept);
         VklCaps caps = caps_of(&chips[1], &t);
         VklSequence sequence = sequence_of(&t, &kept, false);
@@ -393,7 +394,7 @@ Test(sequence, parts_give_the_bits_of_the_whole)
     for (uint32_t cell = VKL_SEQUENCE_LSTM; cell <= VKL_SEQUENCE_RNN_TANH; cell++)
         for (int backward = 0; backward < 2; backward++)
             for (int edges = 0; edges < 2; edges++) {
-                Case t = {cell, 3, 20, 30, 2, backward, true, edges, 16384, 0};
+                Case t = {cell, 3, 20, 30, 2, backward, true, edges, 16384, 0, 0};
                 Memory initial = memory_new(&t), once = memory_copy(&initial), parts = memory_copy(&initial);
                 VklCaps caps = caps_of(&chips[1], &t);
                 VklSequence sequence = sequence_of(&t, &initial, backward);
@@ -420,7 +421,7 @@ Test(sequence, nan_stays_in_its_row)
 {
     for (uint32_t cell = VKL_SEQUENCE_LSTM; cell <= VKL_SEQUENCE_RNN_RELU; cell++)
         for (int backward = 0; backward < 2; backward++) {
-            Case t = {cell, 9, 19, 3, 1, backward, true, false, 1, 0};
+            Case t = {cell, 9, 19, 3, 1, backward, true, false, 1, 0, 0};
             Memory initial = memory_new(&t);
             VklSequence sequence = sequence_of(&t, &initial, backward);
             VklArray h = sequence.side[0].h, gy = sequence.side[0].gy;
