@@ -217,10 +217,11 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
         return;
     uint64_t window = vkl_plan_window(plan);
     /* of the smallest tile: no shape needs more workgroups */
-    uint64_t tile = plan->caps->arch == VKL_ARCH_SOFTWARE && plan->caps->lanes ? plan->caps->lanes : VKL_GEMM_TILE_LEAST;
+    bool lanes = plan->caps->arch == VKL_ARCH_SOFTWARE && plan->caps->lanes;
+    uint64_t tile = lanes ? plan->caps->lanes : VKL_GEMM_TILE_LEAST, across = lanes ? 4 * tile : tile;
     uint64_t scratch = plan->caps->arch == VKL_ARCH_GPU ? smaller(gemm->scratch_count, window) : 0;
     Tile step;
-    step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * tile);
+    step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * across);
     step.m = smaller(gemm->m, (uint64_t)plan->caps->workgroups[1] * tile);
     uint64_t slices = larger(smaller(scratch / (step.m * step.n), plan->caps->workgroups[2]), 1);
     step.k = smaller(gemm->k, VKL_GEMM_MAX_K * slices);
