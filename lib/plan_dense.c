@@ -2,6 +2,7 @@
 #include "plan_dense.h"
 
 #include "internal.h"
+#include "plan_build.h"
 
 uint64_t vkl_dense_floats(const VklDenseDesc *desc)
 {
@@ -10,7 +11,9 @@ uint64_t vkl_dense_floats(const VklDenseDesc *desc)
 
 uint64_t vkl_dense_scratch(const VklDenseDesc *desc, uint64_t rows)
 {
-    return desc->activation == VKL_ACTIVATION_NONE ? 0 : rows * desc->output_size;
+    uint64_t dz = desc->activation == VKL_ACTIVATION_NONE ? 0 : rows * desc->output_size;
+    uint64_t partial = vkl_tune_gemm_scratch(desc->input_size + 1, desc->output_size, rows);
+    return partial ? aligned(dz) + partial : dz;
 }
 
 bool vkl_dense_measure(const VklDenseDesc *desc, uint64_t rows)
@@ -42,6 +45,8 @@ void vkl_plan_dense_forward(VklPlan *plan, const VklDensePass *pass)
 void vkl_plan_dense_backward(VklPlan *plan, const VklDensePass *pass)
 {
     uint64_t I = pass->desc->input_size, O = pass->desc->output_size;
+    /* at the end of the workspace, which is not needed but for dz */
+    uint64_t partial = vkl_has(pass->workspace) ? vkl_tune_gemm_scratch(I + 1, O, pass->rows) : 0;
     VklArray dz = pass->gy;
     if (pass->desc->activation != VKL_ACTIVATION_NONE) {
         dz = pass->workspace;
@@ -63,16 +68,19 @@ void vkl_plan_dense_backward(VklPlan *plan, const VklDensePass *pass)
         vkl_plan_copy(
             plan, &(VklCopyPiece){.mode = VKL_COPY_ZERO, .arena = vkl_array_at(pass->dparams, (I + 1) * O), .count = padding}, 1);
     if (vkl_has(pass->dparams))
-        vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_TN,
-                                       .m = I + 1,
-                                       .n = O,
-                                       .k = pass->rows,
-                                       .a = pass->x,
-                                       .b = dz,
-                                       .c = pass->dparams,
-                                       .lda = I,
-                                       .ldb = O,
-                                       .ldc = O,
-                                       .accumulate = pass->accumulate,
-                                       .ones = 1});
+        vkl_plan_gemm(plan,
+                      &(VklGemm){.form = VKL_GEMM_TN,
+                                 .m = I + 1,
+                                 .n = O,
+                                 .k = pass->rows,
+                                 .a = pass->x,
+                                 .b = dz,
+                                 .c = pass->dparams,
+                                 .lda = I,
+                                 .ldb = O,
+                                 .ldc = O,
+                                 .accumulate = pass->accumulate,
+                                 .ones = 1,
+                                 .scratch = vkl_array_at(pass->workspace, vkl_dense_scratch(pass->desc, pass->rows) - partial),
+                                 .scratch_count = partial});
 }

@@ -193,6 +193,8 @@ static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
         work->last = hand_out(arena, N * form->P);
         if (desc->skip_input && form->D == 2)
             work->spread = hand_out(arena, T * N * desc->input_size);
+        work->products_count = vkl_tune_gemm_scratch(larger(desc->input_size, form->W) + form->P + 2, form->columns, T * N);
+        work->products = hand_out(arena, work->products_count);
     }
     work->rest = *arena;
 }

@@ -291,7 +291,9 @@ static void weight_gradient(const Layers *layers, VklArray c, VklArray left, uin
                                            .ldb = layers->form.width,
                                            .ldc = c_ld,
                                            .accumulate = layers->pass->accumulate,
-                                           .ones = (uint32_t)ones});
+                                           .ones = (uint32_t)ones,
+                                           .scratch = layers->work.products,
+                                           .scratch_count = layers->work.products_count});
 }
 
 /* The matrix of h before each step, as operand of gate g. */
@@ -343,7 +345,9 @@ static void parameter_gradients(const Layers *layers, const Memory *memory, cons
                                                .a_second = h,
                                                .m_first = inputs,
                                                .lda_second = form->h_ld,
-                                               .ones = (uint32_t)ones});
+                                               .ones = (uint32_t)ones,
+                                               .scratch = layers->work.products,
+                                               .scratch_count = layers->work.products_count});
     } else {
         bool together = form->gru_after || form->gru_before; /* the biases follow W_ih */
         weight_gradient(layers, gradient(layers, inputs ? place->w_ih : place->b_ih), x.at, x.ld, inputs, together ? ones : 0,
@@ -375,6 +379,8 @@ static void parameter_gradients(const Layers *layers, const Memory *memory, cons
                                                .lda = H,
                                                .ldb = form->P,
                                                .ldc = form->P,
+                                               .scratch = layers->work.products,
+                                               .scratch_count = layers->work.products_count,
                                                .accumulate = layers->pass->accumulate});
     uint64_t padding = (4 - place->end % 4) % 4; /* behind the last tensor; a norm over the flat buffer reads it */
     if (padding && !layers->pass->accumulate && !layers->pass->padded)

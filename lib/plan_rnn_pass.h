@@ -41,6 +41,8 @@ typedef struct Work {
     VklArray dh;     /* projection: total gradients of h [T][N][P]; fused: one step */
     VklArray last;   /* fused: gradient of the last step with ghn */
     VklArray spread; /* skip input, both directions: gradient of x of the second */
+    VklArray products; /* for partial sums of the weights' gradients */
+    uint64_t products_count;
     Arena rest;      /* what lay_out() takes from `other` */
 } Work;
 

@@ -27,6 +27,9 @@ void vkl_limits_lower(VklDeviceLimits *limits, const VklDeviceLimits *lower)
         limits->storage_alignment = lower->storage_alignment;
 }
 
+/* Invocations that keep a large device busy. */
+#define PARALLEL_LARGE 16384
+
 void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
 {
     const VklDeviceLimits *limits = &info->limits;
@@ -45,7 +48,7 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         .subgroup_min = info->features.subgroup_size_min,
         .subgroup_max = info->features.subgroup_size_max,
         .lanes = info->features.subgroup_shuffle ? info->features.subgroup_size : 0,
-        .parallel = info->type == VKL_DEVICE_DISCRETE || info->type == VKL_DEVICE_VIRTUAL ? 16384 : 4096,
+        .parallel = info->type == VKL_DEVICE_DISCRETE || info->type == VKL_DEVICE_VIRTUAL ? PARALLEL_LARGE : 4096,
     };
     /* workgroups lie along x */
     if (caps->workgroup_invocations > limits->workgroup_size[0])
@@ -310,6 +313,15 @@ static uint64_t gemm_slices(const VklCaps *caps, uint64_t invocations, uint64_t 
     if (wanted < needed)
         wanted = needed;
     return most < 2 || wanted < 2 ? 1 : wanted < most ? wanted : most;
+}
+
+uint64_t vkl_tune_gemm_scratch(uint64_t m, uint64_t n, uint64_t k)
+{
+    /* slices are made until there are so many invocations, each of which has 16 numbers of C in the smallest tile */
+    uint64_t most = PARALLEL_LARGE * 16, slices = k / GEMM_SLICE_LEAST;
+    if (slices < 2)
+        return 0;
+    return m && n > most / m / slices ? most : slices * m * n;
 }
 
 VklGemmShape vkl_tune_gemm(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, bool wide)

@@ -49,6 +49,9 @@ typedef struct VklGemmShape {
  * need scratch for m n numbers each that many terms. */
 VklGemmShape vkl_tune_gemm(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, bool wide);
 
+/* How many numbers of scratch any device can make use of for a product of that size, or for smaller ones with as many terms: 1 MiB at most. */
+uint64_t vkl_tune_gemm_scratch(uint64_t m, uint64_t n, uint64_t k);
+
 /* Of a product on a device that is a CPU. */
 typedef struct VklDirectShape {
     VklKernel kernel;
