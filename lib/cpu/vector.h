@@ -44,9 +44,9 @@ typedef __m128 Vec;
 #else
 #include <arm_neon.h>
 #define LANES 4
-#define TILE_ROWS 6
+#define TILE_ROWS 4
 #define TILE_VECTORS 4
-#define CELL_ROWS 6
+#define CELL_ROWS 4
 #define BACK_ROWS 8
 #define WIDE 8
 typedef float32x4_t Vec;
@@ -56,14 +56,28 @@ typedef uint32_t VecBits __attribute__((vector_size(4 * LANES)));
 
 VKL_CPU_INLINE Vec v_load(const float *p)
 {
-    Vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
+#if defined(__AVX512F__)
+    return _mm512_loadu_ps(p);
+#elif LANES == 8
+    return _mm256_loadu_ps(p);
+#elif defined(__SSE2__)
+    return _mm_loadu_ps(p);
+#else
+    return vld1q_f32(p);
+#endif
 }
 
 VKL_CPU_INLINE void v_store(float *p, Vec v)
 {
-    memcpy(p, &v, sizeof v);
+#if defined(__AVX512F__)
+    _mm512_storeu_ps(p, v);
+#elif LANES == 8
+    _mm256_storeu_ps(p, v);
+#elif defined(__SSE2__)
+    _mm_storeu_ps(p, v);
+#else
+    vst1q_f32(p, v);
+#endif
 }
 
 VKL_CPU_INLINE Vec v_all(float x)

@@ -130,6 +130,13 @@ SUMS_TO_6(three, 3)
     {                                                                    \
         NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6 \
     }
+#elif CELL_ROWS == 4
+SUMS_TO_4(four, 4)
+SUMS_TO_4(three, 3)
+#define CELL_SUMS(name)                              \
+    {                                                \
+        NULL, name##_1, name##_2, name##_3, name##_4 \
+    }
 #elif CELL_ROWS == 3
 SUMS_TO_2(four, 4)
 SUMS(four, 3, 4)
