@@ -72,7 +72,7 @@ static const Option options[] = {
     GROUP("Suite"),
     FLAG("suite", (BenchArgs, run_suite), "run the named shapes of time series and of DeepBench, both passes"),
     TEXT("only", (BenchArgs, suite.only), "TEXT", "those whose name contains TEXT"),
-    FLAG("quick", (BenchArgs, suite.quick), "leave out those whose training step would take more than about a second"),
+    FLAG("quick", (BenchArgs, suite.quick), "leave out those that take more than a second or so"),
     TEXT("output", (BenchArgs, suite.output), "FILE", "write the results as JSON"),
     TEXT("markdown", (BenchArgs, suite.markdown), "FILE", "write the results as a table in Markdown"),
     GROUP("Roofline"),
@@ -161,8 +161,7 @@ static VklStatus measure_all(const BenchArgs *args, Workload *workload, Result *
     if (status != VKL_OK || !args->roofline)
         return status;
     status = roofline_open(workload->device, args->suite.peak, args->suite.bandwidth, &result->roofline);
-    return status == VKL_OK ? profile_workload(workload, result->measure.iterations, &result->roofline, &result->profile)
-                            : status;
+    return status == VKL_OK ? profile_workload(workload, &result->measure, &result->roofline, &result->profile) : status;
 }
 
 static int bench_shape(Session *session, const BenchArgs *args)

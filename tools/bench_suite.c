@@ -14,8 +14,10 @@
 #include "report.h"
 #include "shapes.h"
 
-#define QUICK_SECONDS 1.0
 #define PASS_SECONDS 3.0 /* of the repetitions of one pass */
+/* With --quick: an iteration may take so long, since a pass is at least six. What would take longer at the best rate so far is not begun. */
+#define QUICK_ITERATION 0.5
+#define QUICK_PASS_SECONDS 0.3
 
 typedef struct Pass {
     bool done;
@@ -28,7 +30,7 @@ typedef struct Entry {
     SuiteShape shape;
     char name[SHAPE_NAME_SIZE];
     Pass forward, train;
-    bool skipped;    /* by --quick */
+    bool skipped;    /* by --quick, or its training step is */
     char error[256]; /* empty: none */
 } Entry;
 
@@ -46,13 +48,17 @@ static VklStatus run_pass(Results *results, VklDevice *device, const Entry *entr
     Workload workload;
     Profile profile = {NULL};
     Shape shape = entry->shape.shape;
-    MeasureDesc desc = {.repeat = results->suite->repeat, .most_seconds = PASS_SECONDS, .latency = results->suite->latency};
+    bool quick = results->suite->quick;
+    MeasureDesc desc = {.repeat = results->suite->repeat,
+                        .most_seconds = quick ? QUICK_PASS_SECONDS : PASS_SECONDS,
+                        .give_up = quick ? QUICK_ITERATION : 0,
+                        .latency = results->suite->latency};
     shape.train = train;
     VklStatus status = workload_try(device, &shape, &workload);
     if (status == VKL_OK)
         status = measure_workload(&workload, &desc, &pass->measure);
     if (status == VKL_OK)
-        status = profile_workload(&workload, pass->measure.iterations, &results->roofline, &profile);
+        status = profile_workload(&workload, &pass->measure, &results->roofline, &profile);
     if (status == VKL_OK) {
         pass->done = true;
         pass->share = profile.times ? profile.best / pass->measure.median : NAN;
@@ -75,14 +81,16 @@ static void run_entry(Results *results, VklDevice *device, Entry *entry)
 {
     Shape shape = entry->shape.shape;
     shape.train = !only_forward(entry);
-    if (results->suite->quick && results->rate > 0 && workload_flops(&shape) / results->rate > QUICK_SECONDS) {
+    if (results->suite->quick && results->rate > 0 && workload_flops(&shape) / results->rate > QUICK_ITERATION) {
         entry->skipped = true;
         return;
     }
     VklStatus status = run_pass(results, device, entry, false, &entry->forward);
     if (status == VKL_OK && shape.train)
         status = run_pass(results, device, entry, true, &entry->train);
-    if (status != VKL_OK)
+    if (status == VKL_TIMEOUT)
+        entry->skipped = true;
+    else if (status != VKL_OK)
         snprintf(entry->error, sizeof entry->error, "%.250s", vkl_device_error(device));
 }
 
@@ -103,7 +111,7 @@ static void print_entry(const Entry *entry)
     char forward[64], train[64];
     pass_text(&entry->forward, forward, sizeof forward);
     pass_text(&entry->train, train, sizeof train);
-    if (entry->skipped)
+    if (entry->skipped && !entry->forward.done)
         printf("%-48s left out by --quick\n", entry->name);
     else
         printf("%-48s %s  %s%s%s\n", entry->name, forward, train, entry->error[0] ? "  " : "", entry->error);
@@ -188,7 +196,7 @@ static int write_markdown(const Results *results)
             "dispatches | MiB |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < results->count; i++) {
         const Entry *entry = &results->entries[i];
-        if (entry->skipped)
+        if (entry->skipped && !entry->forward.done)
             continue;
         fprintf(file, "| %s |", entry->name);
         markdown_pass(file, &entry->forward);

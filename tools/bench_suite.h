@@ -9,7 +9,7 @@
 
 typedef struct BenchSuite {
     const char *only;              /* shapes whose name contains it; NULL: all */
-    bool quick;                    /* leaves out shapes whose training step would take more than about a second */
+    bool quick;                    /* leaves out shapes that take more than a second or so */
     bool json;                     /* the object on standard output in place of the table */
     const char *output, *markdown; /* files; NULL: none */
     uint64_t repeat;

@@ -27,13 +27,15 @@ static VklStatus repeat_once(Workload *workload, uint64_t iterations, bool laten
 }
 
 /* Finds how many iterations a repetition needs; that is the warm-up, too. */
-static VklStatus calibrate(Workload *workload, bool latency, uint64_t *iterations)
+static VklStatus calibrate(Workload *workload, const MeasureDesc *desc, uint64_t *iterations)
 {
     double seconds;
-    VklStatus status = repeat_once(workload, 1, latency, &seconds); /* compiles, allocates */
+    VklStatus status = repeat_once(workload, 1, desc->latency, &seconds); /* compiles, allocates */
     *iterations = 1;
     for (int i = 0; i < 8 && status == VKL_OK; i++) {
-        status = repeat_once(workload, *iterations, latency, &seconds);
+        status = repeat_once(workload, *iterations, desc->latency, &seconds);
+        if (status == VKL_OK && desc->give_up > 0 && seconds / (double)*iterations > desc->give_up)
+            return VKL_TIMEOUT;
         if (seconds >= REPETITION_SECONDS || *iterations == ITERATIONS_MAX)
             break;
         double wanted = ceil((double)*iterations * fmin(1.2 * REPETITION_SECONDS / fmax(seconds, 1e-6), 100));
@@ -54,7 +56,7 @@ VklStatus measure_workload(Workload *workload, const MeasureDesc *desc, Measure 
     VklStreamStats before, after;
     if (!seconds)
         return VKL_ERROR_HOST_MEMORY;
-    VklStatus status = calibrate(workload, desc->latency, &measure->iterations);
+    VklStatus status = calibrate(workload, desc, &measure->iterations);
     vkl_stream_stats(workload->stream, &before);
     uint64_t count = 0;
     while (count < desc->repeat && status == VKL_OK && (count < REPEAT_LEAST || total < desc->most_seconds)) {

@@ -19,9 +19,11 @@ typedef struct Measure {
 typedef struct MeasureDesc {
     uint64_t repeat;     /* repetitions, or fewer, at least three, once they have taken */
     double most_seconds; /* so long */
+    double give_up;      /* 0, or: an iteration that takes longer is not measured */
     bool latency;        /* each iteration is submitted and waited for by itself */
 } MeasureDesc;
 
+/* VKL_TIMEOUT: given up. */
 VklStatus measure_workload(Workload *workload, const MeasureDesc *desc, Measure *measure);
 
 #endif

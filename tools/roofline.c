@@ -7,7 +7,7 @@
 
 #include "report.h"
 
-#define KERNELS_MAX 1000000.0 /* to be timed at once */
+#define KERNELS_MAX 200000.0 /* to be timed */
 
 VklStatus roofline_open(VklDevice *device, double peak, double bandwidth, Roofline *roofline)
 {
@@ -66,25 +66,14 @@ static VklStatus read_times(Workload *workload, const Roofline *roofline, Profil
     return status;
 }
 
-VklStatus profile_workload(Workload *workload, uint64_t iterations, const Roofline *roofline, Profile *profile)
+VklStatus profile_workload(Workload *workload, const Measure *measure, const Roofline *roofline, Profile *profile)
 {
-    VklStreamStats before, after;
-    *profile = (Profile){.iterations = 1};
+    double most = KERNELS_MAX / fmax(measure->dispatches, 1);
+    uint64_t iterations = (double)measure->iterations > most ? (uint64_t)most + 1 : measure->iterations;
+    *profile = (Profile){.iterations = iterations};
     VklStatus status = vkl_stream_profile(workload->stream, true);
     if (status == VKL_ERROR_UNSUPPORTED)
         return VKL_OK;
-    vkl_stream_stats(workload->stream, &before);
-    if (status == VKL_OK) /* the first tells how many kernels there are, and warms up */
-        status = workload_record(workload);
-    if (status == VKL_OK)
-        status = vkl_stream_wait(workload->stream);
-    vkl_stream_stats(workload->stream, &after);
-    double kernels = (double)(after.dispatches - before.dispatches);
-    if (kernels > 0 && (double)iterations * kernels > KERNELS_MAX)
-        iterations = (uint64_t)(KERNELS_MAX / kernels) + 1;
-    profile->iterations = iterations;
-    if (status == VKL_OK)
-        status = vkl_stream_profile(workload->stream, true);
     for (uint64_t i = 0; i < iterations && status == VKL_OK; i++) {
         status = workload_record(workload);
         if (status == VKL_OK && i % 16 == 15) /* timestamps take memory until they are read */

@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "workload.h"
+#include "measure.h"
 
 typedef struct Roofline {
     double flops, bandwidth; /* a second */
@@ -30,8 +30,9 @@ typedef struct Profile {
     double flops, bytes; /* of one iteration */
 } Profile;
 
-/* Times the kernels of at most `iterations` iterations. No timestamps is no error. */
-VklStatus profile_workload(Workload *workload, uint64_t iterations, const Roofline *roofline, Profile *profile);
+/* Times the kernels of a workload that was measured: of as many iterations as a repetition had, or fewer where they are many. No timestamps is no
+ * error. */
+VklStatus profile_workload(Workload *workload, const Measure *measure, const Roofline *roofline, Profile *profile);
 void profile_finish(Profile *profile);
 json_t *profile_json(const Profile *profile, const Roofline *roofline);
 void profile_print(FILE *file, const Profile *profile, const Roofline *roofline);
