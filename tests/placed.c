@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "internal.h"
 
 #define BEHIND 3
 
@@ -74,4 +75,11 @@ void check_refusal(const char *what, VklStatus got, VklStatus want, const char *
 {
     cr_assert_eq(got, want, "%s: status %d (%s), %d was expected", what, (int)got, message, (int)want);
     cr_assert_not_null(strstr(message, word), "%s: \"%s\" does not name %s", what, message, word);
+}
+
+VklDevice *device_as_gpu(VklContext *context)
+{
+    VklDevice *device = device_within(context, (VklDeviceLimits){0});
+    device->caps.arch = VKL_ARCH_GPU;
+    return device;
 }

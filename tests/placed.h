@@ -27,6 +27,9 @@ float *placed_take(VklDevice *device, const Placed *placed, const char *what);
 /* The device of the environment, with those limits lowered still more that are not 0. */
 VklDevice *device_within(VklContext *context, VklDeviceLimits limits);
 
+/* The same, for which the kernels, shapes and ways of GPUs are chosen. */
+VklDevice *device_as_gpu(VklContext *context);
+
 /* calloc() that fails the test. */
 void *allocate(size_t count, size_t size);
 

@@ -280,6 +280,18 @@ Test(dense, small_windows_give_the_same)
     }
 }
 
+/* Many rows: sums of dW in slices. */
+Test(dense, what_is_chosen_for_gpus_gives_the_same)
+{
+    static const Size sizes[] = {{300, 5, 1}, {900, 17, 33}, {9000, 3, 5}, {65, 64, 64}};
+    VklDevice *other = device_as_gpu(context);
+    for (size_t k = 0; k < COUNT(sizes); k++) {
+        layer_test(other, sizes[k], VKL_ACTIVATION_NONE);
+        layer_test(other, sizes[k], VKL_ACTIVATION_TANH);
+    }
+    vkl_device_destroy(other);
+}
+
 Test(dense, absent_gradients_are_not_computed)
 {
     for (int which = 1; which < 4; which++) {

@@ -431,6 +431,19 @@ Test(rnn, few_workgroups_on_an_axis_give_the_same)
     vkl_device_destroy(narrow);
 }
 
+/* The kernels, shapes and ways that GPUs get, with enough terms in the sums of gradients for slices, on the device that there is. */
+Test(rnn, what_is_chosen_for_gpus_gives_the_same)
+{
+    static const RefLstm some[] = {{20, 17, 5, 9, 2}, {33, 8, 12, 20, 1}, {3, 2, 17, 65, 2}};
+    VklDevice *other = device_as_gpu(context);
+    for (size_t k = 0; k < COUNT(some); k++) {
+        Problem problem = problem_solved(some[k]);
+        train_and_check(other, &problem);
+        problem_free(&problem);
+    }
+    vkl_device_destroy(other);
+}
+
 Test(rnn, inference_has_the_bits_of_training)
 {
     static const RefLstm some[] = {{5, 3, 17, 3, 1}, {3, 17, 3, 17, 2}, {9, 2, 7, 65, 3}};

@@ -5,6 +5,7 @@
 
 #include "harness.h"
 #include "internal.h"
+#include "plan_rnn.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -140,6 +141,52 @@ Test(tune, gemm_shapes_fit_the_device_and_the_kernel)
             cr_assert(shape.slices == 1 || (shape.slices * m * n <= scratch && shape.slice_k % depth == 0));
         }
     }
+}
+
+static size_t calls_of(const VklPlan *plan, VklKernel kernel)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < plan->count; i++)
+        count += plan->ops[i].kernel == kernel;
+    return count;
+}
+
+/* dW of 74 x 256 numbers from 3,200 terms each: on a GPU in slices, elsewhere in one. */
+Test(tune, gradients_of_small_layers_are_summed_in_slices_on_gpus)
+{
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_LSTM, 8, 64);
+    VklRnnPass pass = {.desc = &desc,
+                       .T = 100,
+                       .N = 32,
+                       .training = true,
+                       .params = vkl_array(VKL_SLOT_PARAMS, 0),
+                       .x = vkl_array(VKL_SLOT_X, 0),
+                       .lengths = VKL_NO_ARRAY,
+                       .h0 = VKL_NO_ARRAY,
+                       .c0 = VKL_NO_ARRAY,
+                       .reserve = vkl_array(VKL_SLOT_RESERVE, 0),
+                       .workspace = vkl_array(VKL_SLOT_WORKSPACE, 0),
+                       .gy = vkl_array(VKL_SLOT_GY, 0),
+                       .ghn = VKL_NO_ARRAY,
+                       .gcn = VKL_NO_ARRAY,
+                       .dx = VKL_NO_ARRAY,
+                       .dh0 = VKL_NO_ARRAY,
+                       .dc0 = VKL_NO_ARRAY,
+                       .dparams = vkl_array(VKL_SLOT_GRADS, 0),
+                       .state = VKL_NO_ARRAY};
+    for (size_t d = 0; d < COUNT(devices); d++)
+        for (int arch = VKL_ARCH_HOST; arch <= VKL_ARCH_GPU; arch++) {
+            size_t split = arch == VKL_ARCH_GPU;
+            VklCaps caps = caps_of(devices[d]);
+            VklPlan plan;
+            caps.arch = (VklArch)arch;
+            vkl_plan_init(&plan, &caps);
+            vkl_plan_rnn_backward(&plan, &pass);
+            cr_assert_eq(plan.status, VKL_OK, "%s", plan.error);
+            cr_expect_eq(calls_of(&plan, VKL_KERNEL_GEMM_SPLIT), split, "%s, %d", devices[d]->name, arch);
+            cr_expect_eq(calls_of(&plan, VKL_KERNEL_GEMM_REDUCE), split, "%s, %d", devices[d]->name, arch);
+            vkl_plan_finish(&plan);
+        }
 }
 
 /* The offsets that a recorder arrives at may be odd where the plan's were not. */
