@@ -3,14 +3,20 @@
 """What the compilers of four vendors make of the kernels that the planner picks for their chips, without the chips.
 
 usage: isa.py BUILD OUT [--mesa25 PREFIX] [--mesa26 PREFIX --shims DIR] [--chip TEXT]... [--kernel TEXT]... [--foreign DIR]
-              [--markdown] [--check] [--selftest] [--jobs N]
+              [--markdown] [--summary] [--kernels] [--check] [--selftest] [--jobs N]
 
-BUILD is a build directory with tests/variants and tests/statistics; OUT takes, for each chip, rows.txt (what is compiled), statistics.txt (what the
-driver says of it) and a listing for each row. PREFIX comes from mesa-prefix.sh, DIR from shims.sh; without them RADV of Debian 12 alone
-is run. --chip and --kernel: those alone whose names contain TEXT. --foreign: shaders that are not ours, DIR/NAME.spv and DIR/rows.txt with rows
-as `variants` prints them, for comparison; $W in a row becomes the size of subgroups that ours use there. Prints a table, with --markdown for
-docs/performance.md; with --check a line for each chip and one for each gate that it misses. --selftest: vklstm selftest --compile-only too, where a
-shim has the chip's memory.
+BUILD is a build directory with tests/variants and tests/statistics; OUT takes, for each chip, rows.txt (what is compiled) and a listing for each
+row. PREFIX comes from mesa-prefix.sh, DIR from shims.sh; without them RADV of Debian 12 alone is run.
+
+--chip, --kernel   those alone whose names contain TEXT
+--foreign          shaders that are not ours, for comparison: DIR/NAME.spv, and DIR/rows.txt with rows as `variants` prints them, in which @$W
+                   becomes the size of subgroups that ours ask for, if they do, $W that or the usual one, and $WW twice that
+A table of everything is printed, or
+--markdown         the same for a document
+--summary          a row for each chip: the largest tile of GEMM
+--kernels          a row for each kernel, a column for each chip
+--check            a line for each chip, and one for each gate that it misses
+--selftest         with --check: vklstm selftest --compile-only too, where a shim has the chip's memory
 
 Exit status: 0; 1 a gate is missed; 2 wrong usage; 77 nothing could be run here.
 """
@@ -76,7 +82,8 @@ class Variant:
         constants = constants.partition('@')[0]
         self.constants = {int(id): int(value) for id, value in (pair.split('=') for pair in constants.split(','))}
         calls, _, self.plan = ' '.join(rest).partition(' ')
-        self.picked = calls != '0'  # what is never picked must compile, but may keep variables in memory
+        self.calls = int(calls or 1)
+        self.picked = self.calls > 0  # what is never picked must compile, but may keep variables in memory
         self.error = 'the compiler ended'
         self.statistics, self.listing = {}, None
 
@@ -145,8 +152,11 @@ class Chip:
         ours = [Variant(row) for row in rows.splitlines()]
         self.of(ours, build / 'shaders', self.out / 'ours')
         if self.arguments.foreign:
-            width = next((int(variant.number('subgroup')) for variant in ours if variant.kernel == 'gemm' and variant.statistics), 32)
-            text = (pathlib.Path(self.arguments.foreign) / 'rows.txt').read_text().replace('$W', str(width))
+            asked = next((variant.constants.get(2, 0) for variant in ours if variant.kernel == 'gemm'), 0)
+            width = asked or {'RADV': 64, 'Turnip': 64}.get(self.compiler.name.split()[0], 32)
+            text = (pathlib.Path(self.arguments.foreign) / 'rows.txt').read_text()
+            for mark, value in (('@$W', '@%d' % asked if asked else ''), ('$WW', str(2 * width)), ('$W', str(width))):
+                text = text.replace(mark, value)
             self.of([Variant(row, ours=False) for row in text.splitlines()], self.arguments.foreign, self.out / 'foreign')
 
         if self.arguments.selftest and self.compiler.shim in COMPLETE_SHIMS:
@@ -221,14 +231,17 @@ def products(chip):
     return found
 
 
+def largest(chip):
+    """Of products(), those without edges and with the largest tile."""
+    area = lambda variant: variant.constants[CONSTANTS['GEMM']['ROWS']] * variant.constants[CONSTANTS['GEMM']['COLUMNS']]
+    inner = [pair[False] for pair in products(chip).values() if False in pair]
+    return [variant for variant in inner if area(variant) == max(map(area, inner))]
+
+
 def slow(chip):
     """Where products are below the chip's gate."""
     gate = GATES.get((chip.compiler.name, chip.name))
-    found = products(chip)
-    area = lambda variant: variant.constants[CONSTANTS['GEMM']['ROWS']] * variant.constants[CONSTANTS['GEMM']['COLUMNS']]
-    main = [pair[False] for pair in found.values() if False in pair]
-    largest = max(map(area, main), default=0)
-    main = [variant for variant in main if area(variant) == largest]
+    found, main = products(chip), largest(chip)
     if gate and {variant.constants[1] for variant in main} != {0, 1, 2}:
         yield 'the largest tile of GEMM is not picked in every form'
     for variant in main if gate else []:
@@ -266,12 +279,12 @@ def check(chips):
             continue
         complaints = list(failures(chip))
         compiled = [variant for variant in chip.variants if not variant.error]
-        largest = max(compiled, key=lambda variant: variant.number('registers') or 0, default=None)
-        summary = '%d of %d pipelines compiled' % (len(compiled), len(chip.variants))
-        if largest:
-            summary += ', most registers %d (%s)' % (largest.number('registers'), largest.name)
-        summary += chip.selftest
-        print('%s\t%s %s\t%s' % ('FAILED' if complaints else 'ok', chip.compiler.name, chip.name, summary))
+        most = max(compiled, key=lambda variant: variant.number('registers') or 0, default=None)
+        text = '%d of %d pipelines compiled' % (len(compiled), len(chip.variants))
+        if most:
+            text += ', most registers %d (%s)' % (most.number('registers'), most.name)
+        text += chip.selftest
+        print('%s\t%s %s\t%s' % ('FAILED' if complaints else 'ok', chip.compiler.name, chip.name, text))
         for complaint in complaints:
             print('  ' + complaint)
         missed = missed or bool(complaints)
@@ -328,6 +341,79 @@ def table(chips, markdown):
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
+# The cycles of these listings are the loop's own; those of others are of the whole shader, its long end with it.
+LISTED_CYCLES = ('NVK', 'Turnip')
+
+
+def figures(chip, variant):
+    """A loop in a few words."""
+    loop, words = variant.loop, []
+    words.append('%.2f (%.2f)' % (loop.share, loop.core))
+    if loop.per_issue > 1:
+        words.append('%.2f/issue' % loop.per_issue)
+    if loop.chain >= 0.1:
+        words.append('chain %.2f' % loop.chain)
+    if chip.compiler.name.split()[0] in LISTED_CYCLES:
+        words.append('%.2f cyc' % (loop.cycles / loop.fma))
+    return ', '.join(words)
+
+
+def registers(variant):
+    occupancy = variant.number('occupancy')
+    return '%d%s' % (variant.number('registers'), ' / %d' % occupancy if occupancy else '')
+
+
+def spilled(variant):
+    count = sum(value for name, value in variant.statistics.items() if IN_MEMORY.match(name) and not name.startswith('Scratch'))
+    return ', **%d spilled**' % count if count else ', **scratch**' if variant.in_memory() else ''
+
+
+def summary(chips):
+    """A row for each chip: the largest tile of GEMM in its three forms, beside shaders that are not ours."""
+    foreign = [variant.plan for variant in max((chip.variants for chip in chips), key=len, default=[]) if not variant.ours]
+    print('| chip | tile, block, lanes | NN | NT | TN | worst edge | reg / occ |%s' % ''.join(' %s | reg / occ |' % name for name in foreign))
+    print('|---' * (7 + 2 * len(foreign)) + '|')
+    for chip in chips:
+        main = largest(chip)
+        if not main:
+            continue
+        constant = lambda name: main[0].constants[CONSTANTS['GEMM'][name]]
+        edges = [pair[False].loop.share - pair[True].loop.share for pair in products(chip).values() if len(pair) == 2 and pair[False] in main]
+        row = [
+            '%s %s' % (chip.compiler.name, chip.name),
+            '%dx%d, %dx%d, %d' % (constant('ROWS'), constant('COLUMNS'), constant('ROW_BLOCK'), constant('COLUMN_BLOCK'), main[0].number('subgroup')),
+        ]
+        for form in range(3):  # TN is there with pieces and without
+            of = [variant for variant in main if variant.constants[1] == form]
+            worst = min(of, key=lambda variant: variant.loop.share, default=None)
+            row.append(figures(chip, worst) + spilled(worst) if worst else '-')
+        row.append('%.2f' % -max(edges) if edges else '-')
+        row.append(registers(max(main, key=lambda variant: variant.number('registers'))))
+        for name in foreign:
+            variant = next((variant for variant in chip.variants if variant.plan == name and not variant.ours), None)
+            there = variant is not None and not variant.error
+            row += [figures(chip, variant) + spilled(variant), registers(variant)] if there else ['does not compile', '-']
+        print('| %s |' % ' | '.join(row))
+
+
+def kernels(chips):
+    """A row for each kernel, in the form that plans have most often, and a column for each chip: registers / occupancy, instructions, share."""
+    names = sorted({variant.kernel for chip in chips for variant in chip.variants if variant.ours and variant.picked})
+    print('| kernel | %s |' % ' | '.join('%s %s' % (chip.compiler.name, chip.name) for chip in chips))
+    print('|---' * (1 + len(chips)) + '|')
+    for name in names:
+        row = [name]
+        for chip in chips:
+            of = [variant for variant in chip.variants if variant.kernel == name and variant.picked and not variant.error]
+            most = max(of, key=lambda variant: variant.calls, default=None)
+            if most is None:
+                row.append('-')
+                continue
+            hot = ', %.2f' % most.loop.share if most.loop.found else ''
+            row.append('%s, %d%s%s' % (registers(most), most.number('instructions'), hot, spilled(most)))
+        print('| %s |' % ' | '.join(row))
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split('\n\n')[1])
     for name in ('build', 'out'):
@@ -336,7 +422,7 @@ def main():
         parser.add_argument('--' + name)
     for name in ('chip', 'kernel'):
         parser.add_argument('--' + name, action='append', default=[])
-    for name in ('markdown', 'check', 'selftest'):
+    for name in ('markdown', 'summary', 'kernels', 'check', 'selftest'):
         parser.add_argument('--' + name, action='store_true')
     parser.add_argument('--jobs', type=int, default=2)
     arguments = parser.parse_args()
@@ -353,6 +439,10 @@ def main():
     missed = False
     if arguments.check:
         missed = check(chips)
+    elif arguments.summary:
+        summary([chip for chip in chips if not chip.skipped])
+    elif arguments.kernels:
+        kernels([chip for chip in chips if not chip.skipped])
     else:
         table([chip for chip in chips if not chip.skipped], arguments.markdown)
         for chip in chips:
