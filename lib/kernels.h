@@ -34,6 +34,8 @@
     X(GRU_POINT_BACKWARD, gru_point_backward, VklPointBackwardArgs, 4, 0x9)   \
     X(RNN_POINT_FORWARD, rnn_point_forward, VklPointForwardArgs, 4, 0x5)      \
     X(RNN_POINT_BACKWARD, rnn_point_backward, VklPointBackwardArgs, 4, 0x9)   \
+    X(STEP_FORWARD, step_forward, VklStepForwardArgs, 5, 0xd)                 \
+    X(STEP_BACKWARD, step_backward, VklStepBackwardArgs, 5, 0x15)             \
     X(JOIN, join, VklJoinArgs, 3, 0x3)                                        \
     X(MOVE, move, VklMoveArgs, 3, 0x1)                                        \
     X(DROPOUT, dropout, VklDropoutArgs, 3, 0x1)                               \

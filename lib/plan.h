@@ -155,7 +155,7 @@ typedef struct VklGemm {
     uint64_t lda_second;
     uint32_t ones;
     VklActivation activation;
-    VklArray scratch;       /* for partial products: few rows and columns with many terms are then summed in slices side by side */
+    VklArray scratch; /* for partial products: few rows and columns with many terms are then summed in slices side by side */
     uint64_t scratch_count; /* 0: none */
 } VklGemm;
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
@@ -167,6 +167,7 @@ void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_
 typedef struct VklCellForward {
     uint64_t rows, units, h_ld;                           /* h_ld: from one row of h to the next */
     VklArray gates, w_hh, h_prev, h_next, c_prev, c_next; /* h_prev and h_next in one slot, c_prev and c_next too */
+    bool apart;                                           /* the product as a call of its own */
     bool keep;
 } VklCellForward;
 void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step);
@@ -178,22 +179,23 @@ typedef struct VklCellBackward {
     VklArray dy;                       /* may be absent */
     VklArray dh;                       /* scratch [rows][units], for recurrent matrices beyond a binding's range */
     VklArray c, c_prev, dc_in, dc_out; /* one slot; dc_in may be absent */
+    bool apart;                        /* the product as a call of its own */
 } VklCellBackward;
 void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step);
 
 /* Many time steps of a layer, in one direction or both; the first step of each is the first in its own order. */
 typedef struct VklSequenceSide {
     VklArray gates, w, gates_next; /* gates_next: backward; of the step done before, absent: none */
-    VklArray h, bias;              /* h: forward, the slot before the first step; backward, GRU, the same. bias: GRU, may be absent */
-    VklArray c;                    /* LSTM: forward, the slot before; backward, that after the first step */
-    VklArray gy, dc_in, dc_out;    /* backward; absent: none (dc_out must be there) */
-    VklArray carry;                /* backward: GRU always, others where it holds something */
+    VklArray h, bias; /* h: forward, the slot before the first step; backward, GRU, the same. bias: GRU, may be absent */
+    VklArray c;       /* LSTM: forward, the slot before; backward, that after the first step */
+    VklArray gy, dc_in, dc_out; /* backward; absent: none (dc_out must be there) */
+    VklArray carry;             /* backward: GRU always, others where it holds something */
 } VklSequenceSide;
 
 typedef struct VklSequence {
     uint32_t cell; /* VKL_SEQUENCE_LSTM ... */
     uint64_t rows, units, steps, directions;
-    bool down;                                   /* the first side goes to lower slots from step to step; the second goes the other way */
+    bool down; /* the first side goes to lower slots from step to step; the second goes the other way */
     uint64_t gates_step, h_step, c_step, gy_step; /* from one slot to the next in memory */
     uint64_t gates_ld, h_ld, gy_ld;
     bool keep;    /* forward */

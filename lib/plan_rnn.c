@@ -171,7 +171,9 @@ static Side lay_out_side(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
     side.bias = take(&at, aligned(3 * H));
     side.zeros = take(&at, aligned(wide));
     side.count = at;
-    arena->used += at;
+    side.mask = take(&at, form->D * form->masks * N * form->P);
+    side.whole = aligned(at);
+    arena->used += side.whole;
     return side;
 }
 
@@ -189,7 +191,7 @@ static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
             work->dy[0] = hand_out(arena, T * N * widest);
         if (desc->layers > 1 || desc->batch_first)
             work->dy[1] = hand_out(arena, T * N * widest);
-        work->dh = hand_out(arena, (desc->projection ? T : 1) * N * form->P);
+        work->dh = hand_out(arena, desc->projection ? form->D * aligned(T * N * form->P) : N * form->P);
         work->last = hand_out(arena, N * form->P);
         if (desc->skip_input && form->D == 2)
             work->spread = hand_out(arena, T * N * desc->input_size);
@@ -310,14 +312,13 @@ Memory vkl_rnn_memory(const Layers *layers, uint64_t layer)
     return memory;
 }
 
-bool vkl_rnn_sequence(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
-                      VklSequence *sequence)
+/* Fills `sequence`; returns whether the device can do it. */
+static bool sequence_of(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
+                        bool backward, VklSequence *sequence, bool *pays)
 {
     const VklRnnForm *form = &layers->form;
     const VklRnnPass *pass = layers->pass;
     uint64_t N = layers->N, H = layers->H, T = layers->T;
-    VklRnnPath path = layers->desc->path;
-    bool pays = false;
     *sequence = (VklSequence){.cell = form->sequence,
                               .rows = N,
                               .units = H,
@@ -352,11 +353,29 @@ bool vkl_rnn_sequence(const Layers *layers, const Memory *memory, uint64_t layer
             side->dc_out = c_at(layers, memory, d + i, (reverse_of(layers, d + i) ? T - 1 : 0) + 1);
         }
     }
-    bool possible = form->plain && !vkl_has(pass->lengths) && vkl_plan_sequence_possible(layers->plan, sequence, backward, &pays);
+    return form->plain && !vkl_has(pass->lengths) && vkl_plan_sequence_possible(layers->plan, sequence, backward, pays);
+}
+
+Way vkl_rnn_way(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
+                VklSequence *sequence)
+{
+    VklRnnPath path = layers->desc->path;
+    bool pays = false;
+    bool possible = sequence_of(layers, memory, layer, d, directions, backward, sequence, &pays);
     if (path == VKL_RNN_PATH_SEQUENCE && !possible)
         vkl_plan_fail(layers->plan, VKL_ERROR_UNSUPPORTED,
                       "path: all time steps in one dispatch need a cell without options, no lengths, and a device with a kernel "
                       "for %llu hidden units and %llu rows",
-                      (unsigned long long)H, (unsigned long long)N);
-    return possible && (path == VKL_RNN_PATH_SEQUENCE || (path == VKL_RNN_PATH_AUTO && pays && T > 1));
+                      (unsigned long long)layers->H, (unsigned long long)layers->N);
+    if (possible && (path == VKL_RNN_PATH_SEQUENCE || (path == VKL_RNN_PATH_AUTO && pays && layers->T > 1)))
+        return WAY_SEQUENCE;
+    possible = vkl_rnn_steps_possible(layers, memory, layer, backward, &pays);
+    if (path == VKL_RNN_PATH_STEP && !possible)
+        vkl_plan_fail(layers->plan, VKL_ERROR_UNSUPPORTED,
+                      "path: a time step in one dispatch needs a device with kernels of five buffers that reach the weights of "
+                      "%llu hidden units and the states of two steps of %llu rows",
+                      (unsigned long long)layers->H, (unsigned long long)layers->N);
+    if (!possible || path == VKL_RNN_PATH_PIECES || (path == VKL_RNN_PATH_AUTO && !pays))
+        return WAY_PIECES;
+    return directions == 2 && vkl_rnn_steps_together(layers, memory, layer, backward) ? WAY_TOGETHER : WAY_STEPS;
 }

@@ -9,11 +9,6 @@ static uint64_t step_done(const Layers *layers, uint64_t d, uint64_t t)
     return t + 1 < layers->T ? t + 1 : VKL_RNN_NONE;
 }
 
-static uint64_t slot_of_dc(const Layers *layers, uint64_t d, uint64_t t)
-{
-    return layers->desc->peephole ? far_slot(layers, d) : t + 1;
-}
-
 /* dst [N][P] = the gradient that reaches h before step t through its recurrent product. */
 static void product_back(const Layers *layers, const Memory *memory, const VklRnnPlace *place, uint64_t layer, uint64_t d,
                          uint64_t t, VklArray dst)
@@ -80,10 +75,10 @@ static void point_backward(const Layers *layers, const Memory *memory, const Vkl
         uint64_t done = step_done(layers, d, t);
         bool has_dc = done != VKL_RNN_NONE || vkl_has(layers->pass->gcn) || desc->peephole;
         VklArray c = c_at(layers, memory, d, t + 1), c_prev = c_at(layers, memory, d, before);
-        VklArray dc_in = !has_dc
-                             ? VKL_NO_ARRAY
-                             : c_at(layers, memory, d, done == VKL_RNN_NONE ? far_slot(layers, d) : slot_of_dc(layers, d, done));
-        VklArray dc_out = c_at(layers, memory, d, slot_of_dc(layers, d, t));
+        VklArray dc_in =
+            !has_dc ? VKL_NO_ARRAY
+                    : c_at(layers, memory, d, done == VKL_RNN_NONE ? far_slot(layers, d) : vkl_rnn_slot_of_dc(layers, d, done));
+        VklArray dc_out = c_at(layers, memory, d, vkl_rnn_slot_of_dc(layers, d, t));
         cover_add(&one, c, N * H);
         cover_add(&one, c_prev, N * H);
         cover_add(&one, dc_in, N * H);
@@ -117,11 +112,11 @@ static void point_backward(const Layers *layers, const Memory *memory, const Vkl
 }
 
 /* The total gradient of a projected h of step t, and from it that of the projection's operand, in side.back. */
-static View join(const Layers *layers, const VklRnnPlace *place, uint64_t t, View gy, bool recurrent)
+static View join(const Layers *layers, const VklRnnPlace *place, uint64_t d, uint64_t t, View gy, bool recurrent)
 {
     const Side *side = &layers->work.side;
     uint64_t N = layers->N, H = layers->H, P = layers->form.P;
-    VklArray dh = step_of(layers, layers->work.dh, t, P), dm = side_at(layers, side->spare);
+    VklArray dh = step_of(layers, vkl_rnn_dh(layers, d), t, P), dm = side_at(layers, side->spare);
     VklArgs args = {.JOIN = {.rows = (uint32_t)N,
                              .units = (uint32_t)P,
                              .gy_ld = vkl_has(gy.at) ? (uint32_t)gy.ld : VKL_ABSENT,
@@ -158,7 +153,7 @@ static void point_step_back(const Layers *layers, const Memory *memory, const Vk
     if (recurrent)
         product_back(layers, memory, place, layer, d, done, side_at(layers, side->back));
     if (layers->desc->projection) {
-        gy = join(layers, place, t, gy, recurrent);
+        gy = join(layers, place, d, t, gy, recurrent);
         recurrent = false;
     }
     point_backward(layers, memory, place, d, t, gy, recurrent, form->gru_before ? VKL_POINT_FIRST : 0);
@@ -220,25 +215,42 @@ static void fused_step_back(const Layers *layers, const Memory *memory, const Vk
                                          .dc_in = done != VKL_RNN_NONE         ? c_at(layers, memory, d, done + 1)
                                                   : vkl_has(layers->pass->gcn) ? far
                                                                                : VKL_NO_ARRAY,
-                                         .dc_out = c_at(layers, memory, d, t + 1)});
+                                         .dc_out = c_at(layers, memory, d, t + 1),
+                                         .apart = layers->desc->path == VKL_RNN_PATH_PIECES});
+}
+
+/* What a step takes from the step before besides its product: each direction's, or that of the one that is being done. */
+static VklArray carry_of(const Layers *layers, Way way, uint64_t d)
+{
+    return carry_at(layers, way == WAY_TOGETHER || way == WAY_SEQUENCE ? d : 0);
+}
+
+/* Whether it is there at every step. */
+static bool always_carries(const Layers *layers, Way way)
+{
+    bool gru = layers->desc->cell == VKL_CELL_GRU;
+    if (way == WAY_PIECES)
+        return !layers->fused;
+    return gru || (way != WAY_SEQUENCE && (layers->desc->projection || vkl_has(layers->pass->lengths)));
 }
 
 /* Brings what is carried into the first step of backward to its place; returns where the gradient of h is, absent where there is none or
  * the step kernels take it otherwise. */
-static VklArray begin_back(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, VklArray gy_last, bool at_once)
+static VklArray begin_back(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, VklArray gy_last, Way way)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t N = layers->N, H = layers->H, P = form->P;
     VklArray ghn = state_of(layers, layers->pass->ghn, layer, d, P), gcn = state_of(layers, layers->pass->gcn, layer, d, H);
     VklArray far = form->lstm ? c_at(layers, memory, d, far_slot(layers, d)) : VKL_NO_ARRAY;
-    VklArray carry = at_once ? carry_at(layers, d) : carry_at(layers, 0);
+    VklArray carry = carry_of(layers, way, d);
+    bool there = vkl_has(ghn) || vkl_has(gy_last);
     if (form->lstm && (vkl_has(gcn) || layers->desc->peephole))
         vkl_plan_copy(
             layers->plan,
             &(VklCopyPiece){.mode = vkl_has(gcn) ? VKL_COPY_LOAD : VKL_COPY_ZERO, .arena = far, .other = gcn, .count = N * H}, 1);
-    if (at_once ? !vkl_has(ghn) && !vkl_has(gy_last) : layers->fused)
+    if (way == WAY_SEQUENCE ? !there : way == WAY_PIECES ? layers->fused : !there && !always_carries(layers, way))
         return VKL_NO_ARRAY;
-    if (at_once && form->sequence != VKL_SEQUENCE_GRU) { /* it is read alone: where it is will do */
+    if (way == WAY_SEQUENCE && form->sequence != VKL_SEQUENCE_GRU) { /* it is read alone: where it is will do */
         if (!vkl_has(gy_last))
             return ghn;
         if (!vkl_has(ghn) && form->W == P)
@@ -255,20 +267,20 @@ static VklArray begin_back(const Layers *layers, const Memory *memory, uint64_t 
 }
 
 static void store_state_gradients(const Layers *layers, const Memory *memory, const VklRnnPlace *place, uint64_t layer,
-                                  uint64_t d, bool at_once)
+                                  uint64_t d, Way way)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t N = layers->N, H = layers->H, P = form->P, last = reverse_of(layers, d) ? layers->T - 1 : 0;
     VklArray dh0 = state_of(layers, layers->pass->dh0, layer, d, P), dc0 = state_of(layers, layers->pass->dc0, layer, d, H);
     if (vkl_has(dh0)) {
         product_back(layers, memory, place, layer, d, last, dh0);
-        if (at_once ? form->gru_after : !layers->fused)
-            move(layers, dh0, P, carry_at(layers, at_once ? d : 0), P, N, P, true);
+        if (layers->desc->projection && way != WAY_PIECES ? vkl_has(layers->pass->lengths) : always_carries(layers, way))
+            move(layers, dh0, P, carry_of(layers, way, d), P, N, P, true);
     }
     if (vkl_has(dc0) && form->lstm)
         vkl_plan_copy(layers->plan,
                       &(VklCopyPiece){.mode = VKL_COPY_STORE,
-                                      .arena = c_at(layers, memory, d, slot_of_dc(layers, d, last)),
+                                      .arena = c_at(layers, memory, d, vkl_rnn_slot_of_dc(layers, d, last)),
                                       .other = dc0,
                                       .count = N * H},
                       1);
@@ -374,7 +386,7 @@ static void parameter_gradients(const Layers *layers, const Memory *memory, cons
                                                .n = form->P,
                                                .k = rows,
                                                .a = memory->m[d],
-                                               .b = layers->work.dh,
+                                               .b = vkl_rnn_dh(layers, d),
                                                .c = gradient(layers, place->w_hr),
                                                .lda = H,
                                                .ldb = form->P,
@@ -433,8 +445,8 @@ static VklArray column_from(VklArray array, uint64_t column)
     return vkl_has(array) ? vkl_array_at(array, column) : VKL_NO_ARRAY;
 }
 
-static void steps_back(const Layers *layers, const Memory *memory, const VklRnnPlace *place, uint64_t layer, uint64_t d, View gy,
-                       VklArray gy_last)
+static void pieces_back(const Layers *layers, const Memory *memory, const VklRnnPlace *place, uint64_t layer, uint64_t d, View gy,
+                        VklArray gy_last)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t T = layers->T;
@@ -450,6 +462,26 @@ static void steps_back(const Layers *layers, const Memory *memory, const VklRnnP
     }
 }
 
+/* A dispatch for each step of `directions` directions from d on. */
+static void steps_back(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, View gy,
+                       VklArray gy_last, Way way)
+{
+    bool carried = false;
+    vkl_rnn_prepare_steps(layers, layer, d, directions);
+    for (uint64_t i = d; i < d + directions; i++)
+        carried = vkl_has(begin_back(layers, memory, layer, i, VKL_NO_ARRAY, way));
+    for (uint64_t s = 0; s < layers->T && !layers->plan->status; s++) {
+        View gy_of[2] = {{VKL_NO_ARRAY, 0}, {VKL_NO_ARRAY, 0}};
+        for (uint64_t i = 0; i < directions; i++) {
+            VklArray at = step_of(layers, gy.at, reverse_of(layers, d + i) ? s : layers->T - 1 - s, gy.ld);
+            gy_of[i] = (View){column_from(at, column_of(layers, d + i)), gy.ld};
+            if (s == 0 && vkl_has(gy_last)) /* there is no gy beside it */
+                gy_of[i] = (View){column_from(gy_last, column_of(layers, d + i)), layers->form.W};
+        }
+        vkl_rnn_step_backward(layers, memory, layer, d, directions, s, gy_of, carried);
+    }
+}
+
 /* All steps of a layer in one op, both directions of them. */
 static void sequence_back(const Layers *layers, const Memory *memory, uint64_t layer, View gy, VklArray gy_last,
                           VklSequence *sequence)
@@ -457,7 +489,7 @@ static void sequence_back(const Layers *layers, const Memory *memory, uint64_t l
     uint64_t T = layers->T;
     for (uint64_t d = 0; d < layers->form.D; d++) {
         VklSequenceSide *side = &sequence->side[d];
-        VklArray carry = begin_back(layers, memory, layer, d, column_from(gy_last, column_of(layers, d)), true);
+        VklArray carry = begin_back(layers, memory, layer, d, column_from(gy_last, column_of(layers, d)), WAY_SEQUENCE);
         side->gy = column_from(step_of(layers, gy.at, reverse_of(layers, d) ? 0 : T - 1, gy.ld), column_of(layers, d));
         sequence->carried = vkl_has(carry);
         if (vkl_has(carry))
@@ -469,12 +501,11 @@ static void sequence_back(const Layers *layers, const Memory *memory, uint64_t l
 }
 
 /* From the gradients of a layer's gates those of everything else. */
-static void end_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x, VklArray dx,
-                          bool at_once)
+static void end_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x, VklArray dx, Way way)
 {
     VklRnnPlace place;
     vkl_rnn_place(layers->desc, layer, d, &place);
-    store_state_gradients(layers, memory, &place, layer, d, at_once);
+    store_state_gradients(layers, memory, &place, layer, d, way);
     if (vkl_has(dx))
         input_gradient(layers, memory, &place, d, dx, d == 1);
     if (vkl_has(layers->pass->dparams))
@@ -485,30 +516,38 @@ static void end_direction(const Layers *layers, const Memory *memory, uint64_t l
 static void layer_back(const Layers *layers, const Memory *memory, uint64_t layer, View x, View gy, VklArray gy_last, VklArray dx)
 {
     const VklRnnDesc *desc = layers->desc;
+    uint64_t D = layers->form.D;
     VklSequence sequence;
-    bool at_once = vkl_rnn_sequence(layers, memory, layer, 0, layers->form.D, true, &sequence);
+    Way way = vkl_rnn_way(layers, memory, layer, 0, D, true, &sequence);
     Layers again = *layers;
     again.rebuild = true;
-    for (uint64_t d = 0; d < layers->form.D; d++) {
+    if (way == WAY_TOGETHER || way == WAY_SEQUENCE) {
+        if (desc->recompute)
+            vkl_rnn_forward_directions(&again, memory, layer, 0, D, x);
+        if (way == WAY_TOGETHER)
+            steps_back(layers, memory, layer, 0, D, gy, gy_last, way);
+        else
+            sequence_back(layers, memory, layer, gy, gy_last, &sequence);
+        for (uint64_t d = 0; d < D; d++)
+            end_direction(layers, memory, layer, d, x, dx, way);
+        return;
+    }
+    for (uint64_t d = 0; d < D; d++) {
         VklRnnPlace place;
         vkl_rnn_place(desc, layer, d, &place);
         if (desc->recompute)
             vkl_rnn_forward_directions(&again, memory, layer, d, 1, x);
-        else if (!at_once)
-            vkl_rnn_prepare_side(layers, &place, false);
-        if (at_once)
-            continue;
-        View gy_d = {column_from(gy.at, column_of(layers, d)), gy.ld};
-        VklArray last = column_from(gy_last, column_of(layers, d));
-        begin_back(layers, memory, layer, d, last, false);
-        steps_back(layers, memory, &place, layer, d, gy_d, last);
-        end_direction(layers, memory, layer, d, x, dx, false);
+        if (way == WAY_STEPS) {
+            steps_back(layers, memory, layer, d, 1, gy, gy_last, way);
+        } else {
+            View gy_d = {column_from(gy.at, column_of(layers, d)), gy.ld};
+            VklArray last = column_from(gy_last, column_of(layers, d));
+            vkl_rnn_prepare_side(layers, &place);
+            begin_back(layers, memory, layer, d, last, way);
+            pieces_back(layers, memory, &place, layer, d, gy_d, last);
+        }
+        end_direction(layers, memory, layer, d, x, dx, way);
     }
-    if (!at_once)
-        return;
-    sequence_back(layers, memory, layer, gy, gy_last, &sequence);
-    for (uint64_t d = 0; d < layers->form.D; d++)
-        end_direction(layers, memory, layer, d, x, dx, true);
 }
 
 /* gy of the top layer where it can be read step by step: in time-major order, with zeros past the ends of rows. */

@@ -40,14 +40,10 @@ static void mask_slot(const Layers *layers, const Memory *memory, uint64_t layer
 }
 
 /* What the side arena holds for a direction before its first step. */
-void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place, bool zeros)
+void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place)
 {
     const Side *side = &layers->work.side;
     uint64_t H = layers->H;
-    if (zeros)
-        vkl_plan_copy(
-            layers->plan,
-            &(VklCopyPiece){.mode = VKL_COPY_ZERO, .arena = side_at(layers, side->zeros), .count = larger(layers->form.P, H)}, 1);
     if (layers->fused)
         return;
     if (vkl_has(layers->pass->lengths))
@@ -224,6 +220,7 @@ static void forward_step(const Layers *layers, const Memory *memory, const VklRn
                                                               .h_next = h_at(layers, memory, slot, d * H),
                                                               .c_prev = c_at(layers, memory, d, before),
                                                               .c_next = c_at(layers, memory, d, slot),
+                                                              .apart = desc->path == VKL_RNN_PATH_PIECES,
                                                               .keep = layers->pass->training});
         return;
     }
@@ -255,14 +252,21 @@ static void forward_step(const Layers *layers, const Memory *memory, const VklRn
 }
 
 /* What comes before the steps of a direction: initial states, and the input product of all of them. */
-static void begin_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x)
+static void begin_direction(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, View x, bool pieces)
 {
     const VklRnnForm *form = &layers->form;
     uint64_t T = layers->T, N = layers->N, H = layers->H;
     VklRnnPlace place;
     vkl_rnn_place(layers->desc, layer, d, &place);
     bool zeros = !layers->rebuild && !layers->pass->zero_states && form->h_ld != form->P && !vkl_has(layers->pass->h0);
-    vkl_rnn_prepare_side(layers, &place, zeros);
+    if (zeros)
+        vkl_plan_copy(layers->plan,
+                      &(VklCopyPiece){.mode = VKL_COPY_ZERO,
+                                      .arena = side_at(layers, layers->work.side.zeros),
+                                      .count = larger(form->P, layers->H)},
+                      1);
+    if (pieces)
+        vkl_rnn_prepare_side(layers, &place);
     if (!layers->rebuild)
         load_states(layers, memory, layer, d);
     uint64_t bias_rows = form->gru_after && form->bias_rows == 2 ? 1 : form->bias_rows; /* its b_hh acts inside r */
@@ -294,7 +298,7 @@ static void begin_direction(const Layers *layers, const Memory *memory, uint64_t
     }
 }
 
-static void forward_steps(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d)
+static void pieces_forward(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d)
 {
     uint64_t T = layers->T;
     VklRnnPlace place;
@@ -303,18 +307,29 @@ static void forward_steps(const Layers *layers, const Memory *memory, uint64_t l
         forward_step(layers, memory, &place, layer, d, reverse_of(layers, d) ? T - 1 - s : s);
 }
 
+static void steps_forward(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions)
+{
+    vkl_rnn_prepare_steps(layers, layer, d, directions);
+    for (uint64_t s = 0; s < layers->T && !layers->plan->status; s++)
+        vkl_rnn_step_forward(layers, memory, layer, d, directions, s);
+}
+
 /* All steps of some directions: gates, c and h of a layer from its input. */
 void vkl_rnn_forward_directions(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
                                 View x)
 {
     VklSequence sequence;
-    bool at_once = vkl_rnn_sequence(layers, memory, layer, d, directions, false, &sequence);
+    Way way = vkl_rnn_way(layers, memory, layer, d, directions, false, &sequence);
     for (uint64_t i = d; i < d + directions; i++) {
-        begin_direction(layers, memory, layer, i, x);
-        if (!at_once)
-            forward_steps(layers, memory, layer, i);
+        begin_direction(layers, memory, layer, i, x, way == WAY_PIECES);
+        if (way == WAY_PIECES)
+            pieces_forward(layers, memory, layer, i);
+        if (way == WAY_STEPS)
+            steps_forward(layers, memory, layer, i, 1);
     }
-    if (at_once)
+    if (way == WAY_TOGETHER)
+        steps_forward(layers, memory, layer, d, directions);
+    if (way == WAY_SEQUENCE)
         vkl_plan_sequence_forward(layers->plan, &sequence);
 }
 

@@ -21,10 +21,11 @@ typedef struct Memory {
 /* For one direction of one step, and for what is prepared once. All in one arena that a kernel binds whole. */
 typedef struct Side {
     VklArray begin;
-    uint64_t count;
+    uint64_t count, whole; /* whole: with what steps of one dispatch have there besides */
     uint64_t rec, back, spare,
         carry; /* recurrent products [N][columns], their gradients [N][max(P, H)] twice, carried gradients, for each direction [N][P] */
     uint64_t lengths, peephole, bias, zeros;
+    uint64_t mask; /* factors of recurrent dropout [D][masks][N][P] */
 } Side;
 
 typedef struct Arena {
@@ -38,7 +39,7 @@ typedef struct Work {
     VklArray params; /* storage of halves: the parameters with rounded matrices */
     VklArray x;      /* batch_first: x in time-major order */
     VklArray dy[2];  /* gradients of layers' outputs, in turn [T][N][.] */
-    VklArray dh;     /* projection: total gradients of h [T][N][P]; fused: one step */
+    VklArray dh;     /* projection: total gradients of h for each direction [T][N][P]; fused: one step */
     VklArray last;   /* fused: gradient of the last step with ghn */
     VklArray spread; /* skip input, both directions: gradient of x of the second */
     VklArray products; /* for partial sums of the weights' gradients */
@@ -74,7 +75,7 @@ VklDraw vkl_rnn_draw(const Layers *layers, uint64_t layer, uint64_t d, bool recu
 void vkl_rnn_mask_rows(const Layers *layers, uint64_t layer, uint64_t d, uint64_t g, VklArray dst, uint64_t dst_row, VklArray src,
                        uint64_t src_row, bool add);
 /* What the side arena holds for a direction before its first step. */
-void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place, bool zeros);
+void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place);
 
 /* Storage of halves (else nothing): the parameters that a pass reads, before all else; what a layer's backward needs into the reserve after
  * its forward, and out of it before its backward. */
@@ -212,9 +213,37 @@ static inline VklArray carry_at(const Layers *layers, uint64_t d)
     return side_at(layers, layers->work.side.carry + d * aligned(layers->N * layers->form.P));
 }
 
-/* All steps of a layer, of `directions` directions from d on, as one op; false where it is a dispatch for each step. */
-bool vkl_rnn_sequence(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
-                      VklSequence *sequence);
+/* How the time steps of a layer's pass are done. */
+typedef enum Way {
+    WAY_PIECES,   /* product and cell apart, a direction after the other; a plain LSTM's by its own kernels */
+    WAY_STEPS,    /* a dispatch for each step and direction */
+    WAY_TOGETHER, /* a dispatch for each step of both directions */
+    WAY_SEQUENCE  /* all of them in one op, which `sequence` then holds */
+} Way;
+Way vkl_rnn_way(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
+                VklSequence *sequence);
+
+/* Steps in one dispatch. Possible: for each direction by itself; together: for both in one. */
+bool vkl_rnn_steps_possible(const Layers *layers, const Memory *memory, uint64_t layer, bool backward, bool *pays);
+bool vkl_rnn_steps_together(const Layers *layers, const Memory *memory, uint64_t layer, bool backward);
+void vkl_rnn_prepare_steps(const Layers *layers, uint64_t layer, uint64_t d, uint64_t directions);
+/* Step s in the order of the pass. gy: of each part at that step; carried: there is something in the carry before the first. */
+void vkl_rnn_step_forward(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
+                          uint64_t s);
+void vkl_rnn_step_backward(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
+                           uint64_t s, const View gy[2], bool carried);
+
+/* Backward keeps the gradient of c before step t in this slot of c. */
+static inline uint64_t vkl_rnn_slot_of_dc(const Layers *layers, uint64_t d, uint64_t t)
+{
+    return layers->desc->peephole ? far_slot(layers, d) : t + 1;
+}
+
+/* Projection: total gradients of h of a direction [T][N][P]. */
+static inline VklArray vkl_rnn_dh(const Layers *layers, uint64_t d)
+{
+    return vkl_array_at(layers->work.dh, d * aligned(layers->T * layers->N * layers->form.P));
+}
 
 static inline uint32_t lengths_at(const Layers *layers)
 {

@@ -73,4 +73,19 @@ typedef struct VklSequenceShape {
 bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
                        bool *pays);
 
+/* The shape of a step kernel: how many rows of the batch and units an invocation computes, among how many its sums are cut. */
+typedef struct VklStepSize {
+    uint64_t rows, units, k, gates; /* k: terms of the product; gates: columns of each unit */
+    bool wide;                      /* the columns of four units can be read at once */
+    bool interleaved;
+    bool backward;
+} VklStepSize;
+
+typedef struct VklStepShape {
+    uint32_t workgroup, rows, units, slices;
+} VklStepShape;
+
+/* False where the device cannot: it has fewer bindings, or the sums are too long for it. `pays`: faster than product and cell apart. */
+bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *shape, bool *pays);
+
 #endif

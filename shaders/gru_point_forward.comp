@@ -20,54 +20,24 @@ void main()
         return;
     uint unit = index % args.units, row = index / args.units, in_row = row * args.h_ld + unit;
     bool first = (args.flags & VKL_POINT_FIRST) != 0u, second = (args.flags & VKL_POINT_SECOND) != 0u;
-    bool after = !first && !second, keep = (args.flags & VKL_POINT_KEEP) != 0u;
+    uint phase = first ? GRU_FIRST : second ? GRU_SECOND : GRU_AFTER;
     uint rh_at = args.off1 + row * args.c_next + unit, h_at = args.off2 + args.h_next + in_row;
+    float h_prev = h[args.off2 + (first ? args.c_prev : args.h_prev) + in_row], y = first ? 0.0 : h_prev;
 
-    if (frozen(row)) {
-        if (first)
-            rh[rh_at] = 0.0;
-        else
-            h[h_at] = h[args.off2 + args.h_prev + in_row];
-        return;
-    }
-
-    uint at = args.off0 + row * args.gates_ld + unit * args.unit_stride, stride = args.gate_stride;
-    float n_raw = gates[at], r_raw = gates[at + stride], z_raw = gates[at + 2u * stride], q = 0.0;
-    if (args.rec != VKL_ABSENT) {
-        uint rec = args.rec + row * args.rec_ld + unit * args.unit_stride;
-        if (second) {
-            n_raw += side_at(rec);
-        } else {
-            r_raw += side_at(rec);
-            z_raw += side_at(rec + args.rec_gate_stride);
+    if (!frozen(row)) {
+        vec4 rec = vec4(0.0);
+        if (args.rec != VKL_ABSENT) {
+            uint at = args.rec + row * args.rec_ld + unit * args.unit_stride;
+            rec.x = side_at(at);
+            if (!second)
+                rec.y = side_at(at + args.rec_gate_stride);
+            if (phase == GRU_AFTER)
+                rec.z = side_at(at + 2u * args.rec_gate_stride);
         }
-        if (after)
-            q = side_at(rec + 2u * args.rec_gate_stride);
+        y = gru_forward(unit_of(row, unit), rec, h_prev, phase);
     }
-    if (after && args.peephole != VKL_ABSENT) {
-        r_raw += side_at(args.peephole + unit);
-        z_raw += side_at(args.peephole + args.units + unit);
-        q += side_at(args.peephole + 2u * args.units + unit);
-    }
-
-    float slope;
-    if (!second) {
-        float r = gate_f(r_raw, slope);
-        if (first)
-            rh[rh_at] = r * h[args.off2 + args.c_prev + in_row];
-        else
-            n_raw += r * q;
-        if (keep) {
-            gates[at + stride] = r_raw;
-            gates[at + 2u * stride] = z_raw;
-        }
-    }
-    if (!first) {
-        float n = gate_g(n_raw, slope), z = gate_f(z_raw, slope);
-        h[h_at] = (1.0 - z) * n + z * h[args.off2 + args.h_prev + in_row];
-        if (keep)
-            gates[at] = n_raw;
-        if (keep && after)
-            gates[at + 3u * stride] = q;
-    }
+    if (first)
+        rh[rh_at] = y;
+    else
+        h[h_at] = y;
 }

@@ -20,7 +20,7 @@
 #define VKL_SPEC_FORM 1
 #define VKL_SPEC_SUBGROUP 2
 #define VKL_SPEC_OWN 3
-#define VKL_SPEC_COUNT 12
+#define VKL_SPEC_COUNT 16
 
 /* GEMM: C[m][n] (+)= op(A) op(B) + bias, then the activation. Row-major with leading dimensions.
  * Bindings: A (read), B (read), C (write, or read and write with accumulate), bias (read).
@@ -258,6 +258,76 @@ struct VklJoinArgs {
     uint32_t gy_ld;              /* VKL_ABSENT: no gy */
     uint32_t rec, rec_ld, carry; /* in binding 1 */
     uint32_t lengths, t;
+};
+
+/* ---- One time step in one dispatch ----
+ *
+ * STEP_FORWARD and STEP_BACKWARD: the recurrent product of one time step and what POINT does after it, for one or two directions of a layer
+ * ("parts"). Form: the cell below. Bindings: gates (read and write), params (read), state (read and write), h or gy, side (read and write).
+ * Positions are elements of a binding from its offset on; VKL_ABSENT where there is none. Those of the second part are given beside, and its
+ * steps in memory (h_step, c_step, gates_step) are the negative ones; its W, bias and peepholes lie params_second further.
+ * Gates' rows as POINT has them, the plain LSTM's as LSTM_FORWARD: activated. Unlike POINT's, peepholes and b_hh are read from params.
+ * Recurrent dropout, n = flags >> VKL_STEP_MASKS_SHIFT masks: the masked copies of h, as wide as h, lie `masked` columns behind it, those of
+ * the second part (n - 1) copies further. They are the operand of the product (of gate g, where n > 1), and are written beside h.
+ * Factors of the masks: side[mask + ((part * n + g) * rows + row) * width of h + j], 0 where dropped: 0 then, also of NaN. */
+#define VKL_STEP_LSTM_PLAIN 0
+#define VKL_STEP_LSTM 1
+#define VKL_STEP_GRU 2        /* reset after */
+#define VKL_STEP_GRU_FIRST 3  /* reset before, the first phase */
+#define VKL_STEP_GRU_SECOND 4 /* and the second */
+#define VKL_STEP_RNN 5
+#define VKL_STEP_PROJECT 6 /* forward: h = m W_hr; backward: the total gradient of a projected h, as JOIN */
+
+/* Specialization constants of both. An invocation computes ROWS rows and, forward, one unit or with WIDE four (then units, w and w_ld are
+ * multiples of 4), backward UNITS units. SLICES: so many invocations share the sums of each, which is cut among them in k. */
+#define VKL_SPEC_STEP_ROWS 3
+#define VKL_SPEC_STEP_UNITS 4 /* forward: 1, or 4 for WIDE */
+#define VKL_SPEC_STEP_SLICES 5
+#define VKL_SPEC_STEP_FLAGS 6
+#define VKL_SPEC_STEP_KINDS 7 /* as VklPointForwardArgs has them, and what follows too */
+#define VKL_SPEC_STEP_PREACT_CLIP 8
+#define VKL_SPEC_STEP_CELL_CLIP 9
+#define VKL_SPEC_STEP_ALPHA 10 /* alpha0, beta0, alpha1 ... */
+#define VKL_STEP_KEEP 1u         /* as VKL_POINT_KEEP; of the plain LSTM: activated gates are written */
+#define VKL_STEP_COUPLED 2u      /* as VKL_POINT_COUPLED */
+#define VKL_STEP_INTERLEAVED 4u  /* the gates of a unit lie side by side, in rows of gates and in W; else they are `units` apart */
+#define VKL_STEP_PROJECTED 8u    /* LSTM forward: what goes out is m; backward: dh is the product of gy and W [units][k] */
+#define VKL_STEP_MASKS_SHIFT 8   /* n above */
+
+/* State: c of an LSTM. Beside the gates, in their binding, at `to`, rows units apart: GRU_FIRST rh, projected LSTM m; the same, rows k apart, as
+ * operand of GRU_SECOND and PROJECT in place of h. W: [k][w_ld] from `w` on, columns of the gates as POINT's rec has them. h after the
+ * step lies h_step from h, c alike. */
+struct VklStepForwardArgs {
+    uint32_t off0, off1, off2, off3, off4;
+    uint32_t rows, units, k;
+    uint32_t gates, gates_ld;
+    uint32_t h, h_step, h_ld;
+    uint32_t c, c_step, to;
+    uint32_t w, w_ld;
+    uint32_t option; /* LSTM: peepholes; GRU: b_hh */
+    uint32_t lengths, t;
+    uint32_t mask, masked;
+    uint32_t gates_second, h_second, c_second, to_second, params_second, t_second;
+};
+
+/* dh = gy + product + carry, as POINT_BACKWARD has it. The product: k columns (0: there is none) from gates + next_step + view on, gradients of
+ * the step done before, times those columns of W [units][w_ld], masked. VKL_ABSENT in gy_ld, carry: no gy, no carry. carry is
+ * [parts][rows][units], the second part's behind the first's, aligned to 64 elements.
+ * State: LSTM c after the step at `c`, before it state_step further; GRU: h before the step at `c`, rows state_step apart, and GRU_SECOND the
+ * operand of r at dc_in; PROJECT: dh, written at `c`.
+ * GRU_SECOND: the product is that of this step's own gate 0 and W_hn, and gives drh; carry += drh * r, masked. */
+struct VklStepBackwardArgs {
+    uint32_t off0, off1, off2, off3, off4;
+    uint32_t rows, units, k;
+    uint32_t gates, gates_ld, next_step, view;
+    uint32_t gy, gy_ld;
+    uint32_t c, state_step;
+    uint32_t dc_in, dc_out;
+    uint32_t w, w_ld;
+    uint32_t option, carry;
+    uint32_t lengths, t;
+    uint32_t mask;
+    uint32_t gates_second, gy_second, c_second, dc_in_second, dc_out_second, params_second, t_second;
 };
 
 /* MOVE: a strided copy. Bindings: dst (write, or read and write with ADD), src (read), lengths (read, uint). For i < steps, j < rows, k < columns:

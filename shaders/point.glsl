@@ -1,13 +1,32 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the POINT kernels share: the arena `side`, frozen rows, and the activations f, g, h of `kinds`. A shader that includes this has
- * declared `args` and, as uint (lengths are no floats, which might be flushed to zero), the buffer `side`.
+ * What the POINT kernels share: the arena `side`, frozen rows, and the cells with the options of `args`. A shader that includes this has
+ * declared `args`, the buffer `gates` and, as uint (lengths are no floats, which might be flushed to zero), the buffer `side`.
  */
-#include "gates.glsl"
+#define CELL_KINDS args.kinds
+#define CELL_ALPHA(i) args.alpha##i
+#define CELL_BETA(i) args.beta##i
+#define CELL_PREACT_CLIP args.preact_clip
+#define CELL_CLIP args.cell_clip
+#define CELL_COUPLED ((args.flags & VKL_POINT_COUPLED) != 0u)
+#define CELL_KEEP ((args.flags & VKL_POINT_KEEP) != 0u)
 
 float side_at(uint position)
 {
     return uintBitsToFloat(side[args.off3 + position]);
+}
+
+float option_at(uint position)
+{
+    return side_at(position);
+}
+
+#include "cell.glsl"
+
+Unit unit_of(uint row, uint unit)
+{
+    uint option = args.peephole != VKL_ABSENT ? args.peephole + unit : VKL_ABSENT;
+    return Unit(args.off0 + row * args.gates_ld + unit * args.unit_stride, args.gate_stride, option, args.units);
 }
 
 bool frozen(uint row)
@@ -16,26 +35,4 @@ bool frozen(uint row)
     if (args.lengths != VKL_ABSENT)
         is = args.t >= side[args.off3 + args.lengths + row];
     return is;
-}
-
-float gate_f(float raw, out float slope)
-{
-    return gate(args.kinds & 0xffu, args.alpha0, args.beta0, args.preact_clip, raw, slope);
-}
-
-float gate_g(float raw, out float slope)
-{
-    return gate(args.kinds >> 8 & 0xffu, args.alpha1, args.beta1, args.preact_clip, raw, slope);
-}
-
-float gate_h(float raw, out float slope)
-{
-    return gate(args.kinds >> 16 & 0xffu, args.alpha2, args.beta2, 0.0, raw, slope);
-}
-
-/* The cell before its clip, with the same bits forward and backward, so that both see it on the same side of the clip. */
-float cell_of(float f, float c_prev, float i, float g)
-{
-    precise float cell = f * c_prev + i * g;
-    return cell;
 }

@@ -19,15 +19,5 @@ void main()
     if (index >= args.rows * args.units)
         return;
     uint unit = index % args.units, row = index / args.units;
-    uint at = args.off0 + row * args.gates_ld + unit * args.unit_stride;
-
-    float dh = gradient_of_h(row, unit), carry = dh, d = 0.0;
-    if (!frozen(row)) {
-        float slope;
-        gate_f(gates[at], slope);
-        d = dh * slope;
-        carry = 0.0;
-    }
-    gates[at] = d;
-    put_carry(index, carry);
+    put_carry(index, rnn_backward(unit_of(row, unit), frozen(row), gradient_of_h(row, unit)));
 }

@@ -19,16 +19,14 @@ void main()
         return;
     uint unit = index % args.units, row = index / args.units, in_row = row * args.h_ld + unit;
 
+    float y;
     if (frozen(row)) {
-        h[args.off2 + args.h_next + in_row] = h[args.off2 + args.h_prev + in_row];
-        return;
+        y = h[args.off2 + args.h_prev + in_row];
+    } else {
+        vec4 rec = vec4(0.0);
+        if (args.rec != VKL_ABSENT)
+            rec.x = side_at(args.rec + row * args.rec_ld + unit * args.unit_stride);
+        y = rnn_forward(unit_of(row, unit), rec);
     }
-
-    uint at = args.off0 + row * args.gates_ld + unit * args.unit_stride;
-    float raw = gates[at], slope;
-    if (args.rec != VKL_ABSENT)
-        raw += side_at(args.rec + row * args.rec_ld + unit * args.unit_stride);
-    h[args.off2 + args.h_next + in_row] = gate_f(raw, slope);
-    if ((args.flags & VKL_POINT_KEEP) != 0u)
-        gates[at] = raw;
+    h[args.off2 + args.h_next + in_row] = y;
 }

@@ -649,59 +649,103 @@ Test(operator, awkward_sizes)
     check_edges(sizes, COUNT(sizes), ~0u);
 }
 
-/* More rows than one axis of a dispatch has workgroups, just as many, one less; and twice as many. */
-/* All time steps in one dispatch, whatever the device would choose by itself. */
-Test(operator, sequences_at_once)
+/* Options of a cell for the paths: none; what every cell has; what LSTM alone has. */
+enum { PLAIN, OPTIONS, PER_GATE, PROJECTED, BEFORE };
+
+static void set_options(VklRnnDesc *desc, int options)
+{
+    desc->reset_after = desc->cell != VKL_CELL_GRU ? desc->reset_after : options != BEFORE && options != PER_GATE;
+    if (options == PLAIN)
+        return;
+    desc->preact_clip = 3;
+    desc->recurrent_dropout = 0.25f;
+    desc->recurrent_dropout_mode = options == PER_GATE ? VKL_RECURRENT_DROPOUT_PER_GATE : VKL_RECURRENT_DROPOUT_SHARED;
+    if (desc->cell == VKL_CELL_LSTM) {
+        desc->peephole = options != PROJECTED;
+        desc->input_forget = options == PER_GATE;
+        desc->cell_clip = 1;
+        desc->projection = options == PROJECTED ? (desc->hidden_size + 1) / 2 : 0;
+    }
+}
+
+/* Every cell by every path, whatever the device would choose by itself. What it cannot do is refused by name. */
+Test(operator, every_path)
 {
     static const struct {
         VklCell cell;
+        int options;
         uint64_t T, N, I, H, layers;
         VklDirection direction;
         VklMerge merge;
         VklBias bias;
-        bool last_only, batch_first;
+        bool last_only, batch_first, recompute;
         unsigned absent;
     } cases[] = {
-        {VKL_CELL_LSTM, 1, 1, 1, 1, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, 0},
-        {VKL_CELL_LSTM, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, true, 0},
-        {VKL_CELL_LSTM, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, true, false, 0},
-        {VKL_CELL_LSTM, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false,
+        {VKL_CELL_LSTM, PLAIN, 1, 1, 1, 1, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false, 0},
+        {VKL_CELL_LSTM, PLAIN, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, true, false, 0},
+        {VKL_CELL_LSTM, PLAIN, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, true, false, true, 0},
+        {VKL_CELL_LSTM, PLAIN, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false, false,
          PROBLEM_BIT(PROBLEM_GHN) | PROBLEM_BIT(PROBLEM_GCN) | PROBLEM_BIT(PROBLEM_H0) | PROBLEM_BIT(PROBLEM_C0)},
-        {VKL_CELL_LSTM, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, PROBLEM_BIT(PROBLEM_GY)},
-        {VKL_CELL_GRU, 1, 1, 1, 1, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, 0},
-        {VKL_CELL_GRU, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_DOUBLE, true, false, 0},
-        {VKL_CELL_GRU, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, true, 0},
-        {VKL_CELL_GRU, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false,
+        {VKL_CELL_LSTM, PLAIN, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, false,
+         PROBLEM_BIT(PROBLEM_GY)},
+        {VKL_CELL_LSTM, OPTIONS, 5, 17, 3, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, true, 0},
+        {VKL_CELL_LSTM, PER_GATE, 4, 5, 3, 65, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_SINGLE, true, false, false, 0},
+        {VKL_CELL_LSTM, PER_GATE, 3, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false,
+         0},
+        {VKL_CELL_LSTM, PROJECTED, 5, 9, 3, 33, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, true, true, 0},
+        {VKL_CELL_GRU, PLAIN, 1, 1, 1, 1, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false, 0},
+        {VKL_CELL_GRU, PLAIN, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_DOUBLE, true, false, true, 0},
+        {VKL_CELL_GRU, PLAIN, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, true, false, 0},
+        {VKL_CELL_GRU, PLAIN, 4, 9, 4, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false,
          PROBLEM_BIT(PROBLEM_GHN) | PROBLEM_BIT(PROBLEM_H0)},
-        {VKL_CELL_GRU, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_NONE, true, false,
+        {VKL_CELL_GRU, PLAIN, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_NONE, true, false, false,
          PROBLEM_BIT(PROBLEM_GHN)},
-        {VKL_CELL_RNN_TANH, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, true, 0},
-        {VKL_CELL_RNN_TANH, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, false, 0},
-        {VKL_CELL_RNN_RELU, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false,
+        {VKL_CELL_GRU, OPTIONS, 5, 17, 3, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false, 0},
+        {VKL_CELL_GRU, BEFORE, 5, 9, 3, 65, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, true, 0},
+        {VKL_CELL_GRU, PER_GATE, 4, 3, 3, 64, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_SINGLE, true, true, false, 0},
+        {VKL_CELL_RNN_TANH, PLAIN, 7, 3, 5, 17, 2, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, true, false, 0},
+        {VKL_CELL_RNN_TANH, PLAIN, 5, 33, 2, 65, 1, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, false, false,
+         0},
+        {VKL_CELL_RNN_RELU, PLAIN, 4, 9, 3, 64, 1, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false, true,
          PROBLEM_BIT(PROBLEM_GHN)},
-        {VKL_CELL_RNN_RELU, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, 0},
+        {VKL_CELL_RNN_RELU, PLAIN, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, false, 0},
+        {VKL_CELL_RNN_TANH, OPTIONS, 5, 17, 3, 65, 1, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, true,
+         0},
     };
-    if (device->caps.storage_buffers < 5) /* the floor has four: every step is a dispatch of its own there */
-        return;
-    for (size_t k = 0; k < COUNT(cases); k++) {
-        VklRnnDesc desc = vkl_rnn_desc(cases[k].cell, cases[k].I, cases[k].H);
-        desc.layers = cases[k].layers;
-        desc.direction = cases[k].direction;
-        desc.merge = cases[k].merge;
-        desc.bias = cases[k].bias;
-        desc.last_only = cases[k].last_only;
-        desc.batch_first = cases[k].batch_first;
-        desc.path = VKL_RNN_PATH_SEQUENCE;
-        Problem problem;
-        cr_assert(problem_make(&desc, cases[k].T, cases[k].N, PROBLEM_FULL, cases[k].absent, &problem));
-        cr_assert(problem_draw_and_solve(&problem, (uint32_t)k + 1, cases[k].H > 100 ? 0.2f : WEIGHTS));
-        check_problem(device, &problem);
-        problem_free(&problem);
-    }
+    static const VklRnnPath paths[] = {VKL_RNN_PATH_PIECES, VKL_RNN_PATH_STEP, VKL_RNN_PATH_SEQUENCE};
+    for (size_t k = 0; k < COUNT(cases); k++)
+        for (size_t p = 0; p < COUNT(paths); p++) {
+            VklRnnDesc desc = vkl_rnn_desc(cases[k].cell, cases[k].I, cases[k].H);
+            desc.layers = cases[k].layers;
+            desc.direction = cases[k].direction;
+            desc.merge = cases[k].merge;
+            desc.bias = cases[k].bias;
+            desc.last_only = cases[k].last_only;
+            desc.batch_first = cases[k].batch_first;
+            desc.recompute = cases[k].recompute;
+            desc.path = paths[p];
+            set_options(&desc, cases[k].options);
+            ProblemLengths lengths = cases[k].options == PLAIN ? PROBLEM_FULL : PROBLEM_RAGGED;
+            Problem problem;
+            cr_assert(problem_make(&desc, cases[k].T, cases[k].N, lengths, cases[k].absent, &problem));
+            cr_assert(problem_draw_and_solve(&problem, (uint32_t)k + 1, cases[k].H > 100 ? 0.2f : WEIGHTS));
+            bool five = device->caps.storage_buffers >= 5; /* the floor has four */
+            if (paths[p] == VKL_RNN_PATH_PIECES || (five && (paths[p] == VKL_RNN_PATH_STEP || cases[k].options == PLAIN))) {
+                check_problem(device, &problem);
+            } else {
+                Job job = job_begin(device, &problem, EVERYTHING);
+                cr_assert_eq(vkl_rnn_forward(job.rnn, job.stream, &job.forward), VKL_ERROR_UNSUPPORTED, "case %zu, path %zu", k,
+                             p);
+                cr_assert_not_null(strstr(vkl_rnn_error(job.rnn), "path"));
+                job_end(&job);
+            }
+            problem_free(&problem);
+        }
     cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
     cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
 }
 
+/* More rows than one axis of a dispatch has workgroups, just as many, one less; and twice as many. */
 Test(operator, batches_of_65536_rows)
 {
     static const size_t sizes[][4] = {{5, 13107, 1, 2}, {4, 16384, 2, 1}, {1, 65537, 1, 1}, {2, 70000, 1, 1}};

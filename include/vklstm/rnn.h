@@ -96,12 +96,15 @@ typedef enum VklRecurrentDropout {
     VKL_RECURRENT_DROPOUT_PER_GATE = 1 /* a mask of its own for each gate, as Keras draws them */
 } VklRecurrentDropout;
 
-/* How the time steps of a layer are done. Results agree within the budget of docs/numerics.md. */
+/* How the time steps of a layer are done. Results agree within the budget of docs/numerics.md. A path that the device or the layer does not
+ * allow is refused (VKL_ERROR_UNSUPPORTED) when a pass is recorded. */
 typedef enum VklRnnPath {
-    VKL_RNN_PATH_AUTO = 0,    /* what pays on the device at these sizes */
-    VKL_RNN_PATH_STEP = 1,    /* one dispatch or a few for each time step */
-    VKL_RNN_PATH_SEQUENCE = 2 /* all time steps in one dispatch: cells without options, on devices and at sizes that have a kernel
-                                 for it (else VKL_ERROR_UNSUPPORTED) */
+    VKL_RNN_PATH_AUTO = 0,   /* what pays on the device at these sizes */
+    VKL_RNN_PATH_PIECES = 1, /* the recurrent product and the cell as dispatches of their own, one direction after the other */
+    VKL_RNN_PATH_STEP =
+        2, /* one dispatch for each time step, of both directions; two with a projection and in a GRU that resets before */
+    VKL_RNN_PATH_SEQUENCE =
+        3, /* all time steps in one dispatch: cells without options, no lengths, sizes that have a kernel for it */
 } VklRnnPath;
 
 /* What numbers that take much memory are kept as. Sums, c, h, the parameters and all gradients are float32 either way. */
