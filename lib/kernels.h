@@ -16,6 +16,7 @@
     X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)                          \
     X(GEMM_LANES, gemm_lanes, VklGemmArgs, 4, 0x4)                            \
     X(GEMM_SPLIT, gemm_split, VklGemmArgs, 4, 0x4)                            \
+    X(GEMM_COOP, gemm_coop, VklGemmArgs, 4, 0x4)                              \
     X(GEMM_REDUCE, gemm_reduce, VklGemmReduceArgs, 3, 0x2)                    \
     X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)                 \
     X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9)              \

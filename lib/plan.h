@@ -114,6 +114,7 @@ typedef struct VklPlan {
     VklOp *ops;
     size_t count, capacity;
     uint64_t slot_size[VKL_SLOT_COUNT]; /* bytes that the ops use of each slot: a bound buffer must be as large */
+    bool halves;                        /* products may round operands to halves: set by who plans a layer of halves */
     VklTouched *touched;                /* since the last barrier */
     size_t touched_count, touched_capacity;
     VklStatus status;
@@ -158,6 +159,7 @@ typedef struct VklGemm {
     VklArray scratch; /* for partial products: few rows and columns with many terms are then summed in slices side by side */
     uint64_t scratch_count; /* 0: none */
 } VklGemm;
+/* While plan->halves is set operands may be rounded to halves; then B of NN and NT holds halves already. */
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
 
 /* The constants of an op's pipeline, given the arguments that a recorder has arrived at: its offsets may forbid what a plan took for

@@ -117,6 +117,19 @@ static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pie
     op->groups[2] = (uint32_t)shape->slices;
 }
 
+static void coop_shape(VklOp *op, const Tile *t, const VklGemmShape *shape)
+{
+    struct VklGemmArgs *args = &op->args.GEMM_COOP;
+    uint32_t form = op->spec[VKL_SPEC_FORM];
+    memcpy(op->spec, shape->spec, sizeof(op->spec));
+    op->spec[VKL_SPEC_FORM] = form;
+    args->slice_k = (uint32_t)shape->slice_k;
+    args->slice_c = shape->slices > 1 ? (uint32_t)(t->m * t->n) : 0;
+    op->groups[0] = (uint32_t)blocks(t->n, VKL_GEMM_COOP_TILE);
+    op->groups[1] = (uint32_t)blocks(t->m, VKL_GEMM_COOP_TILE);
+    op->groups[2] = (uint32_t)shape->slices;
+}
+
 static void reduce(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_t slices, bool first, bool last)
 {
     VklOp *op = vkl_plan_op(plan, VKL_KERNEL_GEMM_REDUCE);
@@ -152,12 +165,16 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_
     bool direct = plan->caps->arch == VKL_ARCH_SOFTWARE;
     VklGemmShape shape = {.slices = 1, .slice_k = t->k};
     VklDirectShape block = {.kernel = VKL_KERNEL_GEMM_DIRECT};
+    bool coop = plan->halves && vkl_tune_gemm_coop(plan->caps, t->m, t->n, t->k, scratch, &shape);
     if (direct)
         block = vkl_tune_direct(plan->caps, t->m, t->n);
-    else
+    else if (!coop)
         shape = vkl_tune_gemm(plan->caps, t->m, t->n, t->k, scratch, wide_a(gemm, t, &pieces) && wide_b(gemm, t));
     bool split = shape.slices > 1;
-    VklOp *op = vkl_plan_op(plan, direct ? block.kernel : split ? VKL_KERNEL_GEMM_SPLIT : VKL_KERNEL_GEMM);
+    VklOp *op = vkl_plan_op(plan, direct  ? block.kernel
+                                  : coop  ? VKL_KERNEL_GEMM_COOP
+                                  : split ? VKL_KERNEL_GEMM_SPLIT
+                                          : VKL_KERNEL_GEMM);
     if (!op)
         return;
     bool first = t->k0 == 0, last = t->k0 + t->k == gemm->k;
@@ -202,6 +219,8 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_
     op->spec[VKL_SPEC_FORM] = gemm->form;
     if (direct)
         direct_shape(plan, op, gemm, t, &pieces, &block);
+    else if (coop)
+        coop_shape(op, t, &shape);
     else
         tiled_shape(op, gemm, t, &pieces, &shape);
     op->work = t->m;

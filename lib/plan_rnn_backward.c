@@ -578,6 +578,7 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
     const VklRnnDesc *desc = pass->desc;
     Layers layers = vkl_rnn_layers(plan, pass, true);
     uint64_t I = desc->input_size, T = pass->T, N = pass->N;
+    plan->halves = desc->storage == VKL_STORAGE_FLOAT16;
     vkl_rnn_round_params(&layers);
     View x0 = vkl_rnn_input(&layers, true), gy = upstream(&layers, layers.work.dy[0]);
     VklArray gy_last = desc->last_only ? pass->gy : VKL_NO_ARRAY;
@@ -627,4 +628,5 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
         gy = (View){dx, inputs};
         gy_last = VKL_NO_ARRAY;
     }
+    plan->halves = false;
 }

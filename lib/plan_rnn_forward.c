@@ -463,6 +463,7 @@ bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y)
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
 {
     Layers layers = vkl_rnn_layers(plan, pass, false);
+    plan->halves = pass->desc->storage == VKL_STORAGE_FLOAT16;
     vkl_rnn_round_params(&layers);
     View x = vkl_rnn_input(&layers, false);
     for (uint64_t layer = 0; layer < pass->desc->layers && !plan->status; layer++) {
@@ -474,4 +475,5 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
         store_states(&layers, &memory, layer, layer == pass->desc->layers - 1);
         x = vkl_rnn_output_of(&layers, &memory);
     }
+    plan->halves = false;
 }

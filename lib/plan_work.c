@@ -29,6 +29,7 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_GEMM_DIRECT:
     case VKL_KERNEL_GEMM_LANES:
     case VKL_KERNEL_GEMM_SPLIT:
+    case VKL_KERNEL_GEMM_COOP:
         return product(args->GEMM.m - args->GEMM.ones, args->GEMM.n, args->GEMM.k);
     case VKL_KERNEL_LSTM_FORWARD:
         return product(args->LSTM_FORWARD.rows, 4.0 * args->LSTM_FORWARD.units, args->LSTM_FORWARD.k);
@@ -86,6 +87,7 @@ double vkl_op_bytes(const VklOp *op)
     case VKL_KERNEL_GEMM_LANES:
         return 4 * gemm_numbers(op);
     case VKL_KERNEL_GEMM_SPLIT:
+    case VKL_KERNEL_GEMM_COOP:
         return 4 * (gemm_numbers(op) + (op->groups[2] - 1.0) * args->GEMM_SPLIT.m * args->GEMM_SPLIT.n);
     case VKL_KERNEL_LSTM_FORWARD: {
         double cells = (double)args->LSTM_FORWARD.rows * args->LSTM_FORWARD.units;

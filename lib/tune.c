@@ -48,6 +48,8 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
         .subgroup_min = info->features.subgroup_size_min,
         .subgroup_max = info->features.subgroup_size_max,
         .lanes = info->features.subgroup_shuffle ? info->features.subgroup_size : 0,
+        .cooperative = {info->features.cooperative_shape[0], info->features.cooperative_shape[1],
+                        info->features.cooperative_shape[2]},
         .parallel = info->type == VKL_DEVICE_DISCRETE || info->type == VKL_DEVICE_VIRTUAL ? PARALLEL_LARGE : 4096,
     };
     /* workgroups lie along x */
@@ -364,4 +366,47 @@ VklGemmShape vkl_tune_gemm(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t
     shape.spec[VKL_GEMM_SPEC_COLUMN_BLOCK] = best->column_block;
     shape.spec[VKL_GEMM_SPEC_UNROLL] = gemm_unroll(caps, best, wide);
     return shape;
+}
+
+/* Subgroups of the size that the chip's matrix instructions have: 32 on AMD's and NVIDIA's, the least one on Intel's. */
+static uint32_t coop_subgroup(const VklCaps *caps)
+{
+    if (caps->vendor == VKL_VENDOR_INTEL || caps->subgroup_min > 32)
+        return caps->subgroup_min;
+    return caps->subgroup_max < 32 ? caps->subgroup_max : 32;
+}
+
+/* Bytes: operands of 32 terms and 8 of padding, sums of one matrix of each subgroup, largest magnitudes. */
+static uint32_t coop_shared(uint32_t beside)
+{
+    uint32_t tile = VKL_GEMM_COOP_TILE;
+    return 2 * tile * 40 * 2 + tile * tile / (2 * beside) * 4 + 2 * tile * 4;
+}
+
+bool vkl_tune_gemm_coop(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, VklGemmShape *shape)
+{
+    const uint32_t *matrix = caps->cooperative;
+    uint32_t tile = VKL_GEMM_COOP_TILE;
+    /* where they are emulated they are slower than vectors; a tile that is mostly empty is not worth its beginning and end */
+    if (!matrix[0] || caps->arch != VKL_ARCH_GPU || m < tile / 2 || n < tile / 2 || k < 32)
+        return false;
+    /* four sums spill on Intel's */
+    uint32_t beside = caps->vendor == VKL_VENDOR_INTEL ? 1 : 2, subgroup = coop_subgroup(caps);
+    uint32_t invocations = tile * tile / (2 * beside * matrix[0] * matrix[1]) * subgroup;
+    if (invocations > caps->workgroup_invocations || coop_shared(beside) > caps->shared_memory)
+        return false;
+    uint64_t all = blocks(m, tile) * blocks(n, tile) * invocations;
+    uint64_t slices = gemm_slices(caps, all, m, n, k, scratch);
+    *shape = (VklGemmShape){.slices = 1, .slice_k = k};
+    if (slices > 1) {
+        shape->slice_k = smaller(blocks(blocks(k, slices), 32) * 32, VKL_GEMM_MAX_K);
+        shape->slices = blocks(k, shape->slice_k);
+    }
+    shape->spec[VKL_SPEC_WORKGROUP] = invocations;
+    shape->spec[VKL_SPEC_SUBGROUP] = subgroup;
+    shape->spec[VKL_GEMM_COOP_SPEC_M] = matrix[0];
+    shape->spec[VKL_GEMM_COOP_SPEC_N] = matrix[1];
+    shape->spec[VKL_GEMM_COOP_SPEC_K] = matrix[2];
+    shape->spec[VKL_GEMM_COOP_SPEC_BESIDE] = beside;
+    return true;
 }

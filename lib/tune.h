@@ -29,6 +29,7 @@ typedef struct VklCaps {
     uint32_t vendor;                     /* PCI id, or what Khronos has given: VKL_VENDOR_AMD ... */
     uint32_t subgroup_min, subgroup_max; /* sizes that a pipeline can ask for; equal: it has no choice */
     uint32_t lanes;                      /* of a subgroup that shuffles, where no size is asked for; 0: it does not */
+    uint32_t cooperative[3];             /* rows, columns, depth of cooperative matrices of halves; 0: none */
     uint32_t parallel;                   /* invocations that keep the device busy: a guess from its type */
 } VklCaps;
 
@@ -59,6 +60,9 @@ typedef struct VklDirectShape {
 } VklDirectShape;
 
 VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n);
+
+/* The same with cooperative matrices; false where there are none, or where they do not pay. */
+bool vkl_tune_gemm_coop(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, VklGemmShape *shape);
 
 /* Which kernel does many time steps of a layer at once, and in which shape. */
 typedef struct VklSequenceShape {

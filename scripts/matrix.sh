@@ -3,7 +3,7 @@
 #
 # matrix.sh [PART...] : what scripts/test.sh leaves out, because it takes long and downloads much; by hand or nightly. Parts:
 #   lanes      the operator tests on the system's lavapipe with 4, 8 and 16 lanes
-#   mesa       the same on the lavapipe of Mesa 25 and of Mesa 26
+#   mesa       the same on the lavapipe of Mesa 25 and of Mesa 26, there with cooperative matrices too
 #   compilers  the kernels that the planner picks through the compilers of AMD's, Intel's, NVIDIA's and Adreno's chips, without the chips
 # docs/testing.md says what they prove. Everything is made under build/ and used again: build/rigs has about 600 MB.
 #
@@ -118,6 +118,26 @@ part_mesa() {
         manifest=$(compgen -G "$prefix/usr/share/vulkan/icd.d/lvp_icd.*")
         VK_ICD_FILENAMES=$manifest VK_DRIVER_FILES=$manifest expected="Mesa $version\." run_operator "lavapipe, Mesa $version"
     done
+    use_mesa "$build/system"
+    if [ -e "$rigs/mesa-26/run" ]; then
+        cooperative "$rigs/mesa-26"
+    fi
+}
+cooperative() { # PREFIX: with its compiler, which knows cooperative matrices as its lavapipe does
+    local prefix=$1 manifest tool build=$root/build/matrix-cooperative
+    mkdir -p "$root/build/compiler"
+    for tool in glslc spirv-val; do
+        printf '#!/bin/sh\nexec "%s/run" - %s "$@"\n' "$prefix" "$tool" >"$root/build/compiler/$tool"
+        chmod +x "$root/build/compiler/$tool"
+    done
+    PATH=$root/build/compiler:$PATH build_tests || return 1
+    if ! grep -q 'Cooperative matrices *: YES' "$build/setup.txt"; then
+        cannot "cooperative matrices" "the compiler of $prefix does not know them"
+        return
+    fi
+    use_mesa "$prefix"
+    manifest=$(compgen -G "$prefix/usr/share/vulkan/icd.d/lvp_icd.*")
+    VK_ICD_FILENAMES=$manifest VK_DRIVER_FILES=$manifest expected="Mesa 26\." run_operator "cooperative matrices"
     use_mesa "$build/system"
 }
 

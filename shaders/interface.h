@@ -50,6 +50,14 @@
 #define VKL_GEMM_PIECES 16 /* TN with a second A or with ones */
 /* GEMM_SPLIT: the same in slices, one for each group on z: slice z sums the terms from z * slice_k on, at most slice_k of them, and its C begins
  * slice_c elements after that of the slice before. No bias, no accumulate and no activation: GEMM_REDUCE does them. */
+/* GEMM_COOP: either of them, of operands that are rounded to halves on the way, with cooperative matrices of M x K and K x N; a tile of C
+ * has COOP_TILE rows and columns, two by BESIDE matrices (1 or 2) for each subgroup, TILE TILE / (2 BESIDE M N) of which make a workgroup. In NN and NT B holds halves
+ * already; everything else is brought into their range by powers of two for each row of A and each column of B. */
+#define VKL_GEMM_COOP_TILE 64u
+#define VKL_GEMM_COOP_SPEC_M 3
+#define VKL_GEMM_COOP_SPEC_N 4
+#define VKL_GEMM_COOP_SPEC_K 5
+#define VKL_GEMM_COOP_SPEC_BESIDE 6
 /* GEMM_LANES: the same, for devices that are CPUs and whose subgroups shuffle cheaply. The workgroup is one subgroup of COLUMNS / 4 lanes, at
  * least 4 of them, and does ROWS x COLUMNS elements of C; ROWS is a multiple of the lanes. ACCUMULATE and ACTIVATION are constants too. */
 #define VKL_GEMM_ACCUMULATE 32

@@ -881,6 +881,8 @@ Test(import, takes_features_and_extensions_from_the_caller)
     vkl_device_info(device, &info);
     cr_assert(info.features.timeline_semaphore && !info.features.shader_float16 && info.features.storage_16bit &&
               !info.features.subgroup_size_control && info.features.cooperative_matrix);
+    /* the extension alone allows no kernel to use it */
+    cr_assert_eq(info.features.cooperative_shape[0], 0);
     vkl_device_destroy(device);
     vkl_context_destroy(context);
     app_stop(&app);

@@ -542,6 +542,139 @@ Test(kernels, gemm_lets_nan_through_and_keeps_it_in_its_row_and_column)
     rig_end(&rig);
 }
 
+/* ---- Products with cooperative matrices ---- */
+
+typedef struct CoopCase {
+    GemmCase gemm;
+    uint64_t scratch;
+    bool far_apart; /* each row of A, and in TN each column of B, of a magnitude of its own, beyond those of halves */
+} CoopCase;
+
+/* Whether there is something to test. The lavapipe of Mesa 26.1 crashes on them with 16 lanes. A device that is a CPU would
+ * not choose them, so it is planned for as a GPU. */
+static bool coop_begin(Rig *rig)
+{
+    rig_begin(rig);
+    bool wide = rig->caps.arch == VKL_ARCH_SOFTWARE && rig->caps.subgroup_max > 8;
+    rig->caps.arch = VKL_ARCH_GPU;
+    return rig->caps.cooperative[0] && !wide;
+}
+
+/* From 2^-60 to 2^60. */
+static float magnitude(uint64_t line)
+{
+    return ldexpf(1, (int)(line * 37 % 121) - 60);
+}
+
+static void coop_operands(Rig *rig, const CoopCase *t, const VklGemm *gemm)
+{
+    float *a = rig_initial(rig, VKL_SLOT_X), *b = rig_initial(rig, VKL_SLOT_GY);
+    bool along = t->gemm.form == VKL_GEMM_TN;
+    uint64_t a_rows = along ? t->gemm.k : t->gemm.m, b_rows = t->gemm.form == VKL_GEMM_NT ? t->gemm.n : t->gemm.k;
+    for (uint64_t i = 0; t->far_apart && i < a_rows * gemm->lda; i++)
+        a[i] *= magnitude(along ? i % gemm->lda : i / gemm->lda);
+    for (uint64_t i = 0; i < b_rows * gemm->ldb; i++)
+        if (!along) /* a half: seven digits fewer would do as well */
+            b[i] = ldexpf(rintf(ldexpf(b[i], 8)), -8);
+        else if (t->far_apart)
+            b[i] *= magnitude(i % gemm->ldb + 50);
+}
+
+/* A half has 11 digits, so a factor is off by 2^-11 of itself, or by twice that where a device cuts digits off; errors of either sign add up
+ * to no more than that of the largest sum. Compared row by row where magnitudes differ, and element by element in TN. */
+static void coop_compare(Rig *rig, const CoopCase *t, const VklGemm *gemm, const char *name)
+{
+    double *want = gemm_want(rig, gemm), tolerance = 0x1p-10 + sum_tolerance(t->gemm.k);
+    const float *got = rig_result(rig, VKL_SLOT_Y), *a = rig_initial(rig, VKL_SLOT_X), *b = rig_initial(rig, VKL_SLOT_GY);
+    if (!t->far_apart) {
+        test_compare(name, got, want, t->gemm.m * gemm->ldc, tolerance);
+    } else if (t->gemm.form != VKL_GEMM_TN) {
+        for (uint64_t i = 0; i < t->gemm.m; i++)
+            test_compare(name, got + i * gemm->ldc, want + i * gemm->ldc, t->gemm.n, tolerance);
+    } else {
+        for (uint64_t i = 0; i < t->gemm.m; i++)
+            for (uint64_t j = 0; j < t->gemm.n; j++) {
+                double size = 0;
+                for (uint64_t k = 0; k < t->gemm.k; k++)
+                    size += fabs((double)a[k * gemm->lda + i] * (double)b[k * gemm->ldb + j]);
+                cr_assert(fabs((double)got[i * gemm->ldc + j] - want[i * gemm->ldc + j]) <= tolerance * size,
+                          "%s: [%llu][%llu] is %g and not %g", name, (unsigned long long)i, (unsigned long long)j,
+                          (double)got[i * gemm->ldc + j], want[i * gemm->ldc + j]);
+            }
+    }
+    free(want);
+}
+
+static const CoopCase coop_cases[] = {
+    {{.m = 32, .n = 32, .k = 32}, 0, false},
+    {{.m = 33, .n = 35, .k = 33, .gap = 1}, 0, false},
+    {{.m = 64, .n = 64, .k = 64}, 0, false},
+    {{.m = 65, .n = 129, .k = 257, .gap = 3, .accumulate = true}, 0, false},
+    {{.m = 130, .n = 67, .k = 100, .bias_rows = 2, .activation = VKL_ACTIVATION_RELU}, 0, false},
+    {{.m = 67, .n = 70, .k = 999, .bias_rows = 1, .accumulate = true}, 6 * 67 * 70, false},
+    {{.m = 40, .n = 37, .k = 8250, .gap = 1}, 0, false},
+    {{.m = 66, .n = 50, .k = 300}, 0, true},
+    {{.m = 66, .n = 50, .k = 1001}, 4 * 66 * 50, true},
+};
+
+Test(kernels, gemm_coop_multiplies_halves_with_sums_of_float32)
+{
+    Rig rig;
+    bool there = coop_begin(&rig);
+    for (size_t n = 0; there && n < COUNT(coop_cases) * 3; n++) {
+        CoopCase t = coop_cases[n / 3];
+        rig.caps.vendor = n % 2 ? VKL_VENDOR_INTEL : VKL_VENDOR_NVIDIA; /* other shapes */
+        VklGemm gemm;
+        t.gemm.form = (uint32_t)(n % 3);
+        t.gemm.bias_rows = t.gemm.form == VKL_GEMM_TN ? 0 : t.gemm.bias_rows;
+        if (t.gemm.form == VKL_GEMM_TN && !t.far_apart) {
+            t.gemm.ones = (uint32_t)(n / 3 % 3);
+            t.gemm.second = n / 3 % 2 ? 11 : 0;
+        }
+        gemm_slots(&rig, &t.gemm, &gemm);
+        coop_operands(&rig, &t, &gemm);
+        if (t.scratch)
+            rig_slot(&rig, VKL_SLOT_WORKSPACE, t.scratch, 1);
+        gemm.scratch = rig_array(&rig, VKL_SLOT_WORKSPACE, 0);
+        gemm.scratch_count = t.scratch;
+        rig.plan.halves = true;
+        vkl_plan_gemm(&rig.plan, &gemm);
+        for (size_t i = 0; i < rig.plan.count; i++)
+            cr_assert(rig.plan.ops[i].kernel == VKL_KERNEL_GEMM_COOP || rig.plan.ops[i].kernel == VKL_KERNEL_GEMM_REDUCE,
+                      "case %zu: another kernel was chosen", n);
+        rig_run(&rig, 1);
+        char name[128];
+        snprintf(name, sizeof(name), "case %zu, form %u: %llu x %llu x %llu", n / 3, t.gemm.form, (unsigned long long)t.gemm.m,
+                 (unsigned long long)t.gemm.n, (unsigned long long)t.gemm.k);
+        coop_compare(&rig, &t, &gemm, name);
+        rig_clear(&rig);
+    }
+    rig_end(&rig);
+}
+
+Test(kernels, gemm_coop_lets_nan_and_infinities_through_and_nowhere_else)
+{
+    Rig rig;
+    bool there = coop_begin(&rig);
+    for (uint32_t form = VKL_GEMM_NN; there && form <= VKL_GEMM_TN; form++) {
+        const GemmCase t = {.form = form, .m = 66, .n = 66, .k = 40};
+        VklGemm gemm;
+        gemm_slots(&rig, &t, &gemm);
+        const CoopCase plain = {.gemm = t};
+        coop_operands(&rig, &plain, &gemm);
+        float *a = rig_initial(&rig, VKL_SLOT_X), *b = rig_initial(&rig, VKL_SLOT_GY);
+        a[form == VKL_GEMM_TN ? 3 * gemm.lda + 7 : 7 * gemm.lda + 3] = NAN;
+        a[form == VKL_GEMM_TN ? 5 * gemm.lda + 65 : 65 * gemm.lda + 5] = INFINITY;
+        b[form == VKL_GEMM_NT ? 9 * gemm.ldb + 2 : 2 * gemm.ldb + 9] = NAN;
+        rig.plan.halves = true;
+        vkl_plan_gemm(&rig.plan, &gemm);
+        rig_run(&rig, 1);
+        coop_compare(&rig, &plain, &gemm, "not finite");
+        rig_clear(&rig);
+    }
+    rig_end(&rig);
+}
+
 /* ---- Activations, through a GEMM of one column ---- */
 
 static const float awkward[] = {

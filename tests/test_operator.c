@@ -1122,6 +1122,31 @@ Test(operator, matrices_with_more_digits_cost_their_rounding)
     cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
 }
 
+/* Cooperative matrices round h, x and gradients as well, each to a half's digits whatever its size. */
+Test(operator, cooperative_matrices_cost_the_rounding_of_both_operands)
+{
+    static const size_t sizes[][4] = {{3, 35, 40, 48}, {2, 66, 33, 37}};
+    bool there = device->caps.cooperative[0] && (device->caps.arch == VKL_ARCH_GPU || device->caps.subgroup_max <= 8);
+    device->caps.arch = there ? VKL_ARCH_GPU : device->caps.arch; /* see test_kernels.c */
+    for (size_t k = 0; there && k < COUNT(sizes); k++)
+        for (size_t w = 0; w < COUNT(ways); w++) {
+            Problem problem = edge_problem(&ways[w], sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3]);
+            round_matrices(&problem);
+            cr_assert(problem_solve(&problem));
+            problem.run.desc.storage = VKL_STORAGE_FLOAT16;
+            Job job = job_begin(device, &problem, EVERYTHING);
+            halves_forward = ROUNDED_MATRICES;
+            halves_backward = KEPT_GATES;
+            job_train(&job);
+            job_check(&job);
+            halves_forward = halves_backward = 0;
+            job_end(&job);
+            problem_free(&problem);
+        }
+    cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
+    cr_log_info("worst backward %.2g: %s", worst_backward.error, worst_backward.what);
+}
+
 /* A weight of 65,520 or more is infinite as a half, and what it multiplies tells. */
 Test(operator, weights_too_large_for_a_half_are_seen)
 {

@@ -49,6 +49,9 @@ typedef struct VklDeviceFeatures {
     uint32_t subgroup_size_min,
         subgroup_size_max; /* what a kernel can ask for; both subgroup_size without subgroup_size_control */
     bool subgroup_shuffle; /* lanes of a subgroup can read each other's values in kernels */
+    /* rows, columns and depth of the cooperative matrices that layers of halves are multiplied with; 0: of none, since the device, the features
+     * that were enabled, or the compiler that built the library lack something */
+    uint32_t cooperative_shape[3];
 } VklDeviceFeatures;
 
 typedef struct VklDeviceInfo {

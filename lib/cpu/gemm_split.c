@@ -35,6 +35,15 @@ void VKL_CPU(gemm_split)(const VklOp *op, void *const *ptr, uint64_t begin, uint
         }
 }
 
+/* The shape of a device that has matrix instructions, and is not chosen here: GEMM, or GEMM_SPLIT where there are slices. */
+void VKL_CPU(gemm_coop)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    if (op->args.GEMM_COOP.slice_k < op->args.GEMM_COOP.k)
+        VKL_CPU(gemm_split)(op, ptr, begin, end);
+    else
+        VKL_CPU(gemm)(op, ptr, begin, end);
+}
+
 /* Items are elements of C. */
 void VKL_CPU(gemm_reduce)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {

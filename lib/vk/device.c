@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "cooperative.h"
 #include "info.h"
 
 /* Subsets of Vulkan must be told that one knows; the macro of its name is in a header for unfinished extensions. */
@@ -161,9 +162,9 @@ static VklStatus open_device(VklDevice *device, const char *caller)
 
 /* ---- Create ---- */
 
-static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions)
+static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions, bool cooperative_matrix)
 {
-    const char *names[2];
+    const char *names[3];
     uint32_t count = 0;
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {
@@ -181,10 +182,31 @@ static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
         .subgroupSizeControl = VK_TRUE,
     };
+    /* what a product with cooperative matrices declares */
+    VkPhysicalDeviceShaderFloat16Int8Features float16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
+        .pNext = &subgroup,
+        .shaderFloat16 = VK_TRUE,
+    };
+    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+        .pNext = &float16,
+        .vulkanMemoryModel = VK_TRUE,
+    };
+    VklVkCooperativeFeatures cooperative = {
+        .sType = VKL_VK_COOPERATIVE_FEATURES,
+        .pNext = &memory_model,
+        .cooperative_matrix = VK_TRUE,
+    };
+    void *features = vk->subgroup_size_control ? &subgroup : NULL;
+    if (cooperative_matrix) {
+        names[count++] = VKL_VK_COOPERATIVE_EXTENSION;
+        features = &cooperative;
+    }
     /* Kernels need nothing that a feature stands for; they run faster with a choice of subgroup size. */
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = vk->subgroup_size_control ? &subgroup : NULL,
+        .pNext = features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
         .enabledExtensionCount = count,
@@ -239,7 +261,7 @@ VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDev
     status = vkl_vk_extensions_get(context, &vk->instance_functions, vk->physical, &extensions);
     if (status)
         goto fail_device;
-    VkResult result = create_handle(vk, &extensions);
+    VkResult result = create_handle(vk, &extensions, made->info.features.cooperative_shape[0]);
     if (result) {
         status = vkl_vk_fail(context, NULL, NULL, result, "vkCreateDevice", "'%s'", made->info.name);
         goto fail_device;

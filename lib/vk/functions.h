@@ -38,6 +38,7 @@ typedef struct VklInstanceFunctions {
     VKL_INSTANCE_FUNCTIONS(X)
     VKL_DEBUG_FUNCTIONS(X)
 #undef X
+    PFN_vkVoidFunction cooperative_matrix_properties; /* or NULL: of an extension that the headers may not know */
 } VklInstanceFunctions;
 
 /* What must be there of a device's table. */

@@ -3,6 +3,7 @@
  * From a physical device's properties to a VklDeviceInfo, and the choice of its queue family. */
 #include <stdio.h>
 
+#include "cooperative.h"
 #include "info.h"
 
 VklStatus vkl_vk_extensions_get(VklContext *context, const VklInstanceFunctions *functions, VkPhysicalDevice physical,
@@ -140,11 +141,22 @@ static void add(Chain *chain, void *structure)
     chain->last = structure;
 }
 
+/* Features that stand in no VklDeviceFeatures, but are needed for one. */
+typedef struct Needed {
+    bool memory_model, cooperative_matrix;
+} Needed;
+
 /* What the chain of an importing program says was enabled, or the driver of a physical device that it can do. */
-static void features_from_chain(VklDeviceFeatures *features, const VkBaseInStructure *chain)
+static void features_from_chain(VklDeviceFeatures *features, Needed *needed, const VkBaseInStructure *chain)
 {
     for (; chain; chain = chain->pNext) {
-        switch (chain->sType) {
+        switch ((int)chain->sType) {
+        case VKL_VK_COOPERATIVE_FEATURES:
+            needed->cooperative_matrix |= ((const VklVkCooperativeFeatures *)chain)->cooperative_matrix;
+            break;
+        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES:
+            needed->memory_model |= ((const VkPhysicalDeviceVulkanMemoryModelFeatures *)chain)->vulkanMemoryModel;
+            break;
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES:
             features->storage_16bit |= ((const VkPhysicalDevice16BitStorageFeatures *)chain)->storageBuffer16BitAccess;
             break;
@@ -163,6 +175,7 @@ static void features_from_chain(VklDeviceFeatures *features, const VkBaseInStruc
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES:
             features->shader_float16 |= ((const VkPhysicalDeviceVulkan12Features *)chain)->shaderFloat16;
             features->timeline_semaphore |= ((const VkPhysicalDeviceVulkan12Features *)chain)->timelineSemaphore;
+            needed->memory_model |= ((const VkPhysicalDeviceVulkan12Features *)chain)->vulkanMemoryModel;
             break;
         case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
             features->subgroup_size_control |= ((const VkPhysicalDeviceVulkan13Features *)chain)->subgroupSizeControl;
@@ -174,7 +187,7 @@ static void features_from_chain(VklDeviceFeatures *features, const VkBaseInStruc
 }
 
 static void query_features(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t version,
-                           const VklVkExtensions *extensions, VklDeviceFeatures *features)
+                           const VklVkExtensions *extensions, VklDeviceFeatures *features, Needed *needed)
 {
     VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
     VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES};
@@ -182,8 +195,17 @@ static void query_features(const VklInstanceFunctions *functions, VkPhysicalDevi
     VkPhysicalDeviceTimelineSemaphoreFeatures timeline = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES};
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {.sType =
                                                                 VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {.sType =
+                                                                  VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES};
+    VklVkCooperativeFeatures cooperative = {.sType = VKL_VK_COOPERATIVE_FEATURES};
     Chain chain = {(VkBaseOutStructure *)&all};
     add(&chain, &storage);
+    if (version >= VK_API_VERSION_1_2)
+        add(&chain, &memory_model);
+    /* younger than the Vulkan headers of some distributions, so by its name */
+    features->cooperative_matrix = vkl_vk_has_extension(extensions, VKL_VK_COOPERATIVE_EXTENSION);
+    if (features->cooperative_matrix)
+        add(&chain, &cooperative);
     if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(extensions, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME))
         add(&chain, &float16);
     if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(extensions, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME))
@@ -191,9 +213,7 @@ static void query_features(const VklInstanceFunctions *functions, VkPhysicalDevi
     if (version >= VK_API_VERSION_1_3 || vkl_vk_has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
         add(&chain, &subgroup);
     functions->vkGetPhysicalDeviceFeatures2(physical, &all);
-    features_from_chain(features, (const VkBaseInStructure *)&all);
-    /* younger than the Vulkan headers of some distributions, so by its name */
-    features->cooperative_matrix = vkl_vk_has_extension(extensions, "VK_KHR_cooperative_matrix");
+    features_from_chain(features, needed, (const VkBaseInStructure *)&all);
 }
 
 VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, VklDeviceInfo *info)
@@ -255,11 +275,12 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
     made.features.subgroup_size = subgroup.subgroupSize;
     if (driver.driverName[0])
         snprintf(made.driver, sizeof(made.driver), "%.120s %.120s", driver.driverName, driver.driverInfo);
+    Needed needed = {0};
     if (from->imported) {
-        features_from_chain(&made.features, (const VkBaseInStructure *)from->enabled_features);
-        made.features.cooperative_matrix = vkl_vk_has_extension(&from->enabled_extensions, "VK_KHR_cooperative_matrix");
+        features_from_chain(&made.features, &needed, (const VkBaseInStructure *)from->enabled_features);
+        made.features.cooperative_matrix = vkl_vk_has_extension(&from->enabled_extensions, VKL_VK_COOPERATIVE_EXTENSION);
     } else {
-        query_features(functions, from->handle, version, &there, &made.features);
+        query_features(functions, from->handle, version, &there, &made.features, &needed);
     }
     vkl_vk_extensions_finish(&there);
     bool choice = made.features.subgroup_size_control && sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
@@ -268,6 +289,9 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
     made.features.subgroup_shuffle =
         subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_max = choice ? sizes.maxSubgroupSize : subgroup.subgroupSize;
+    if (made.features.cooperative_matrix && needed.cooperative_matrix && needed.memory_model && made.features.shader_float16 &&
+        choice)
+        vkl_vk_cooperative_shape(functions, from->handle, made.features.cooperative_shape);
     *info = made;
     return VKL_OK;
 }

@@ -32,6 +32,7 @@ const char *vkl_vk_instance_functions(VklInstanceFunctions *functions, PFN_vkGet
     VKL_INSTANCE_FUNCTIONS(X)
     VKL_DEBUG_FUNCTIONS(X)
 #undef X
+    functions->cooperative_matrix_properties = get(instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
 #define X(name)           \
     if (!functions->name) \
         return #name;
