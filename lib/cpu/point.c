@@ -6,6 +6,9 @@
  */
 #include "gates.h"
 #include "kernels.h"
+#ifdef VKL_CPU_LEVEL
+#include "vector_gates.h"
+#endif
 
 #define UNITS 64
 
@@ -74,6 +77,44 @@ static void keep(float *to, const float *from, size_t n)
         memcpy(to, from, n * sizeof *to);
 }
 
+/* Values and slopes; slope may be NULL. */
+static void values(const Gate *gate, size_t n, const float *raw, float *value, float *slope)
+{
+    Block unused;
+#ifdef VKL_CPU_LEVEL
+    if ((gate->kind == VKL_GATE_SIGMOID || gate->kind == VKL_GATE_TANH) && !(gate->limit > 0.0f)) {
+        v_gate_values(gate, n, raw, value, slope);
+        return;
+    }
+#endif
+    gate_values(gate, n, raw, value, slope ? slope : unused);
+}
+
+/* The gates of an LSTM's units, gate_stride and unit_stride apart. */
+static void load_gates(Block raw[4], size_t n, const float *packed, size_t gate_stride, size_t unit_stride)
+{
+#ifdef VKL_CPU_LEVEL
+    if (gate_stride == 1 && unit_stride == 4) {
+        v_load_gates(raw[0], raw[1], raw[2], raw[3], packed, n);
+        return;
+    }
+#endif
+    for (size_t k = 0; k < 4; k++)
+        load(raw[k], n, packed + k * gate_stride, unit_stride);
+}
+
+static void store_gates(Block raw[4], size_t n, float *packed, size_t gate_stride, size_t unit_stride)
+{
+#ifdef VKL_CPU_LEVEL
+    if (gate_stride == 1 && unit_stride == 4) {
+        v_store_gates(packed, n, raw[0], raw[1], raw[2], raw[3]);
+        return;
+    }
+#endif
+    for (size_t k = 0; k < 4; k++)
+        store(raw[k], n, packed + k * gate_stride, unit_stride);
+}
+
 /* ---- Forward ---- */
 
 void VKL_CPU(lstm_point_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
@@ -97,21 +138,23 @@ void VKL_CPU(lstm_point_forward)(const VklOp *op, void *const *ptr, uint64_t beg
             float *packed = gates + row * args->gates_ld + first * stride;
             const float *p = place(side, args->peephole, first);
             const float *rec = place(side, args->rec, row * args->rec_ld + first * stride);
-            Block pre[4], before, i, f, g, o, cell, value, slope;
+            Block pre[4], before, i, f, g, o, cell, value;
 
-            for (size_t k = 0; k < 4; k++) {
-                load(pre[k], n, packed + k * args->gate_stride, stride);
-                if (rec)
-                    add(pre[k], n, rec + k * args->rec_gate_stride, stride);
+            load_gates(pre, n, packed, args->gate_stride, stride);
+            if (rec) {
+                Block product[4];
+                load_gates(product, n, rec, args->rec_gate_stride, stride);
+                for (size_t k = 0; k < 4; k++)
+                    add(pre[k], n, product[k], 1);
             }
             load(before, n, c_prev + first, 1);
             if (p) {
                 add_product(pre[0], n, p, before);
                 add_product(pre[1], n, p + units, before);
             }
-            gate_values(&act[0], n, pre[0], i, slope);
-            gate_values(&act[0], n, pre[1], f, slope);
-            gate_values(&act[1], n, pre[2], g, slope);
+            values(&act[0], n, pre[0], i, NULL);
+            values(&act[0], n, pre[1], f, NULL);
+            values(&act[1], n, pre[2], g, NULL);
             if (args->flags & VKL_POINT_COUPLED)
                 for (size_t u = 0; u < n; u++)
                     f[u] = 1.0f - i[u];
@@ -119,15 +162,14 @@ void VKL_CPU(lstm_point_forward)(const VklOp *op, void *const *ptr, uint64_t beg
                 cell[u] = clip(f[u] * before[u] + i[u] * g[u], args->cell_clip);
             if (p)
                 add_product(pre[3], n, p + 2 * units, cell);
-            gate_values(&act[0], n, pre[3], o, slope);
-            gate_values(&act[2], n, cell, value, slope);
+            values(&act[0], n, pre[3], o, NULL);
+            values(&act[2], n, cell, value, NULL);
 
             store(cell, n, c_next + first, 1);
             for (size_t u = 0; u < n; u++)
                 out[first + u] = o[u] * value[u];
             if (args->flags & VKL_POINT_KEEP)
-                for (size_t k = 0; k < 4; k++)
-                    store(pre[k], n, packed + k * args->gate_stride, stride);
+                store_gates(pre, n, packed, args->gate_stride, stride);
         }
     }
 }
@@ -156,7 +198,7 @@ void VKL_CPU(gru_point_forward)(const VklOp *op, void *const *ptr, uint64_t begi
             float *packed = gates + row * args->gates_ld + first * stride;
             const float *rec = place(side, args->rec, row * args->rec_ld + first * stride);
             const float *bias = after ? place(side, args->peephole, first) : NULL;
-            Block n_raw, r_raw, z_raw, q, n_value, r, z, slope;
+            Block n_raw, r_raw, z_raw, q, n_value, r, z;
 
             load(n_raw, n, packed, stride);
             load(r_raw, n, packed + gate, stride);
@@ -179,7 +221,7 @@ void VKL_CPU(gru_point_forward)(const VklOp *op, void *const *ptr, uint64_t begi
             }
 
             if (!second_phase) {
-                gate_values(&act[0], n, r_raw, r, slope);
+                values(&act[0], n, r_raw, r, NULL);
                 if (after)
                     add_product(n_raw, n, r, q);
                 else
@@ -191,8 +233,8 @@ void VKL_CPU(gru_point_forward)(const VklOp *op, void *const *ptr, uint64_t begi
                 }
             }
             if (!first_phase) {
-                gate_values(&act[1], n, n_raw, n_value, slope);
-                gate_values(&act[0], n, z_raw, z, slope);
+                values(&act[1], n, n_raw, n_value, NULL);
+                values(&act[0], n, z_raw, z, NULL);
                 for (size_t u = 0; u < n; u++)
                     h_next[first + u] = (1.0f - z[u]) * n_value[u] + z[u] * h_prev[first + u];
                 if (kept)
@@ -222,12 +264,12 @@ void VKL_CPU(rnn_point_forward)(const VklOp *op, void *const *ptr, uint64_t begi
             size_t n = units - first < UNITS ? units - first : UNITS;
             float *packed = gates + row * args->gates_ld + first * stride;
             const float *rec = place(side, args->rec, row * args->rec_ld + first * stride);
-            Block raw, value, slope;
+            Block raw, value;
 
             load(raw, n, packed, stride);
             if (rec)
                 add(raw, n, rec, stride);
-            gate_values(&act[0], n, raw, value, slope);
+            values(&act[0], n, raw, value, NULL);
             store(value, n, h_next + first, 1);
             if (args->flags & VKL_POINT_KEEP)
                 store(raw, n, packed, stride);
@@ -278,11 +320,11 @@ static void lstm_cell_backward(const struct VklPointBackwardArgs *args, Block ra
         load(p_f, n, p + args->units, 1);
         load(p_o, n, p + 2 * (size_t)args->units, 1);
     }
-    gate_values(&act[0], n, raw[0], i, i_slope);
-    gate_values(&act[0], n, raw[1], f, f_slope);
-    gate_values(&act[1], n, raw[2], g, g_slope);
-    gate_values(&act[0], n, raw[3], o, o_slope);
-    gate_values(&act[2], n, c_t, t, t_slope);
+    values(&act[0], n, raw[0], i, i_slope);
+    values(&act[0], n, raw[1], f, f_slope);
+    values(&act[1], n, raw[2], g, g_slope);
+    values(&act[0], n, raw[3], o, o_slope);
+    values(&act[2], n, c_t, t, t_slope);
     for (size_t u = 0; u < n; u++) {
         float forget = coupled ? 1.0f - i[u] : f[u];
         float d_o = dh[u] * t[u] * o_slope[u];
@@ -319,15 +361,13 @@ void VKL_CPU(lstm_point_backward)(const VklOp *op, void *const *ptr, uint64_t be
                     fill(raw[k], n, 0.0f);
             } else {
                 Block c_prev, c_t;
-                for (size_t k = 0; k < 4; k++)
-                    load(raw[k], n, packed + k * args->gate_stride, stride);
+                load_gates(raw, n, packed, args->gate_stride, stride);
                 load(c_prev, n, c + args->c_prev + at, 1);
                 load(c_t, n, c + args->c_t + at, 1);
                 lstm_cell_backward(args, raw, n, c_prev, c_t, place(side, args->peephole, first), dh, dc);
                 fill(dh, n, 0.0f);
             }
-            for (size_t k = 0; k < 4; k++)
-                store(raw[k], n, packed + k * args->gate_stride, stride);
+            store_gates(raw, n, packed, args->gate_stride, stride);
             store(dc, n, c + args->dc_out + at, 1);
             put_carry(args, dh, n, side, row, first);
         }
@@ -345,7 +385,7 @@ static void gru_reset_backward(const struct VklPointBackwardArgs *args, const Ga
         return;
     }
     load(raw, n, r_raw, args->unit_stride);
-    gate_values(f, n, raw, r, slope);
+    values(f, n, raw, r, slope);
     for (size_t u = 0; u < n; u++) {
         float drh = rec[u];
         r_raw[u * args->unit_stride] = drh * operand[u] * slope[u];
@@ -382,8 +422,8 @@ void VKL_CPU(gru_point_backward)(const VklOp *op, void *const *ptr, uint64_t beg
                 const float *h_prev = h + args->c_t + row * args->dc_in + first;
                 load(raw[0], n, packed, stride);
                 load(raw[2], n, packed + 2 * gate, stride);
-                gate_values(&act[1], n, raw[0], n_value, n_slope);
-                gate_values(&act[0], n, raw[2], z, z_slope);
+                values(&act[1], n, raw[0], n_value, n_slope);
+                values(&act[0], n, raw[2], z, z_slope);
                 for (size_t u = 0; u < n; u++) {
                     d[0][u] = dh[u] * (1.0f - z[u]) * n_slope[u];
                     d[2][u] = dh[u] * (h_prev[u] - n_value[u]) * z_slope[u];
@@ -392,7 +432,7 @@ void VKL_CPU(gru_point_backward)(const VklOp *op, void *const *ptr, uint64_t beg
                 if (!first_phase) {
                     load(raw[1], n, packed + gate, stride);
                     load(raw[3], n, packed + 3 * gate, stride);
-                    gate_values(&act[0], n, raw[1], r, r_slope);
+                    values(&act[0], n, raw[1], r, r_slope);
                     for (size_t u = 0; u < n; u++) {
                         d[1][u] = d[0][u] * raw[3][u] * r_slope[u];
                         d[3][u] = d[0][u] * r[u];
@@ -429,7 +469,7 @@ void VKL_CPU(rnn_point_backward)(const VklOp *op, void *const *ptr, uint64_t beg
             fill(d, n, 0.0f);
             if (!is_frozen) {
                 load(raw, n, packed, stride);
-                gate_values(&act[0], n, raw, value, slope);
+                values(&act[0], n, raw, value, slope);
                 for (size_t u = 0; u < n; u++)
                     d[u] = dh[u] * slope[u];
                 fill(dh, n, 0.0f);
