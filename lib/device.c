@@ -74,6 +74,7 @@ VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const V
     made->info = *info;
     made->info.struct_size = sizeof(VklDeviceInfo);
     vkl_caps_from_info(&made->caps, info);
+    made->caps.processors = vkl_parallel_threads(context);
     atomic_init(&made->lost, false);
     atomic_init(&made->next_id, 1);
     atomic_init(&made->pipelines, 0);

@@ -11,38 +11,40 @@
 #include "../shaders/interface.h"
 
 /* X(enum suffix, shader name, argument struct, bindings, which of them the shader may write, as bits) */
-#define VKL_KERNEL_LIST(X)                                                    \
-    X(GEMM, gemm, VklGemmArgs, 4, 0x4)                                        \
-    X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)                          \
-    X(GEMM_LANES, gemm_lanes, VklGemmArgs, 4, 0x4)                            \
-    X(GEMM_SPLIT, gemm_split, VklGemmArgs, 4, 0x4)                            \
-    X(GEMM_COOP, gemm_coop, VklGemmArgs, 4, 0x4)                              \
-    X(GEMM_REDUCE, gemm_reduce, VklGemmReduceArgs, 3, 0x2)                    \
-    X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)                 \
-    X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9)              \
-    X(SEQUENCE_FORWARD, sequence_forward, VklSequenceForwardArgs, 4, 0xd)     \
-    X(SEQUENCE_BACKWARD, sequence_backward, VklSequenceBackwardArgs, 5, 0x19) \
-    X(COPY, copy, VklCopyArgs, 4, 0xf)                                        \
-    X(GATHER, gather, VklGatherArgs, 4, 0xc)                                  \
-    X(LOSS, loss, VklLossArgsGpu, 4, 0xc)                                     \
-    X(ADVANCE, advance, VklAdvanceArgs, 1, 0x1)                               \
-    X(NORM, norm, VklNormArgs, 2, 0x2)                                        \
-    X(OPTIMIZER, optimizer, VklOptimizerArgs, 4, 0x5)                         \
-    X(ACTIVATION_BACKWARD, activation_backward, VklActivationArgs, 3, 0x4)    \
-    X(LSTM_POINT_FORWARD, lstm_point_forward, VklPointForwardArgs, 4, 0x7)    \
-    X(LSTM_POINT_BACKWARD, lstm_point_backward, VklPointBackwardArgs, 4, 0xb) \
-    X(GRU_POINT_FORWARD, gru_point_forward, VklPointForwardArgs, 4, 0x7)      \
-    X(GRU_POINT_BACKWARD, gru_point_backward, VklPointBackwardArgs, 4, 0x9)   \
-    X(RNN_POINT_FORWARD, rnn_point_forward, VklPointForwardArgs, 4, 0x5)      \
-    X(RNN_POINT_BACKWARD, rnn_point_backward, VklPointBackwardArgs, 4, 0x9)   \
-    X(STEP_FORWARD, step_forward, VklStepForwardArgs, 5, 0xd)                 \
-    X(STEP_BACKWARD, step_backward, VklStepBackwardArgs, 5, 0x15)             \
-    X(JOIN, join, VklJoinArgs, 3, 0x3)                                        \
-    X(MOVE, move, VklMoveArgs, 3, 0x1)                                        \
-    X(DROPOUT, dropout, VklDropoutArgs, 3, 0x1)                               \
-    X(NARROW, narrow, VklNarrowArgs, 2, 0x1)                                  \
-    X(SPREAD, spread, VklSpreadArgs, 3, 0x3)                                  \
-    X(COLUMN_DOT, column_dot, VklColumnDotArgs, 3, 0x1)                       \
+#define VKL_KERNEL_LIST(X)                                                                 \
+    X(GEMM, gemm, VklGemmArgs, 4, 0x4)                                                     \
+    X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)                                       \
+    X(GEMM_LANES, gemm_lanes, VklGemmArgs, 4, 0x4)                                         \
+    X(GEMM_SPLIT, gemm_split, VklGemmArgs, 4, 0x4)                                         \
+    X(GEMM_COOP, gemm_coop, VklGemmArgs, 4, 0x4)                                           \
+    X(GEMM_REDUCE, gemm_reduce, VklGemmReduceArgs, 3, 0x2)                                 \
+    X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)                              \
+    X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9)                           \
+    X(SEQUENCE_FORWARD, sequence_forward, VklSequenceForwardArgs, 4, 0xd)                  \
+    X(SEQUENCE_BACKWARD, sequence_backward, VklSequenceBackwardArgs, 5, 0x19)              \
+    X(SEQUENCE_DIRECT_FORWARD, sequence_direct_forward, VklSequenceForwardArgs, 4, 0xd)    \
+    X(SEQUENCE_DIRECT_BACKWARD, sequence_direct_backward, VklSequenceBackwardArgs, 5, 0x9) \
+    X(COPY, copy, VklCopyArgs, 4, 0xf)                                                     \
+    X(GATHER, gather, VklGatherArgs, 4, 0xc)                                               \
+    X(LOSS, loss, VklLossArgsGpu, 4, 0xc)                                                  \
+    X(ADVANCE, advance, VklAdvanceArgs, 1, 0x1)                                            \
+    X(NORM, norm, VklNormArgs, 2, 0x2)                                                     \
+    X(OPTIMIZER, optimizer, VklOptimizerArgs, 4, 0x5)                                      \
+    X(ACTIVATION_BACKWARD, activation_backward, VklActivationArgs, 3, 0x4)                 \
+    X(LSTM_POINT_FORWARD, lstm_point_forward, VklPointForwardArgs, 4, 0x7)                 \
+    X(LSTM_POINT_BACKWARD, lstm_point_backward, VklPointBackwardArgs, 4, 0xb)              \
+    X(GRU_POINT_FORWARD, gru_point_forward, VklPointForwardArgs, 4, 0x7)                   \
+    X(GRU_POINT_BACKWARD, gru_point_backward, VklPointBackwardArgs, 4, 0x9)                \
+    X(RNN_POINT_FORWARD, rnn_point_forward, VklPointForwardArgs, 4, 0x5)                   \
+    X(RNN_POINT_BACKWARD, rnn_point_backward, VklPointBackwardArgs, 4, 0x9)                \
+    X(STEP_FORWARD, step_forward, VklStepForwardArgs, 5, 0xd)                              \
+    X(STEP_BACKWARD, step_backward, VklStepBackwardArgs, 5, 0x15)                          \
+    X(JOIN, join, VklJoinArgs, 3, 0x3)                                                     \
+    X(MOVE, move, VklMoveArgs, 3, 0x1)                                                     \
+    X(DROPOUT, dropout, VklDropoutArgs, 3, 0x1)                                            \
+    X(NARROW, narrow, VklNarrowArgs, 2, 0x1)                                               \
+    X(SPREAD, spread, VklSpreadArgs, 3, 0x3)                                               \
+    X(COLUMN_DOT, column_dot, VklColumnDotArgs, 3, 0x1)                                    \
     X(PROBE, probe, VklProbeArgs, 2, 0x1)
 
 typedef enum VklKernel {

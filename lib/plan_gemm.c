@@ -55,9 +55,21 @@ static bool wide_b(const VklGemm *gemm, const Tile *t)
     return by_four(gemm->b.at + t->k0 * gemm->ldb + t->n0) && by_four(gemm->ldb) && by_four(t->n);
 }
 
+static void settle_sequence(const VklOp *op, const VklArgs *args, uint32_t *variant)
+{
+    bool forward = op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD;
+    bool gy = !forward && args->SEQUENCE_BACKWARD.gy_ld != VKL_ABSENT;
+    if (!by_four(args->offset[0]))
+        *variant &= ~(uint32_t)VKL_SEQUENCE_WIDE_GATES;
+    if (!by_four(args->offset[forward ? 2 : 3]) || (gy && !by_four(args->offset[2])))
+        *variant &= ~(uint32_t)VKL_SEQUENCE_WIDE_STATE;
+}
+
 void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT])
 {
     memcpy(spec, op->spec, sizeof(op->spec));
+    if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD)
+        settle_sequence(op, args, &spec[VKL_SEQUENCE_SPEC_VARIANT]);
     if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT && op->kernel != VKL_KERNEL_GEMM_LANES)
         return;
     const struct VklGemmArgs *gemm = &args->GEMM;

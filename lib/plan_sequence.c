@@ -149,7 +149,7 @@ static VklOp *begin(VklPlan *plan, const VklSequence *sequence, const VklSequenc
     op->spec[VKL_SPEC_FORM] = sequence->cell;
     op->groups[0] = (uint32_t)blocks(sequence->rows, shape->group_rows);
     op->groups[1] = (uint32_t)sequence->directions;
-    op->groups[2] = 1;
+    op->groups[2] = shape->unit_groups ? (uint32_t)shape->unit_groups : 1;
     op->work = sequence->rows * sequence->directions;
     op->work_cost = sequence->steps * (sequence->units * columns_of(sequence) + 64 * columns_of(sequence));
     return op;
@@ -159,6 +159,42 @@ static void bind_cover(VklPlan *plan, VklOp *op, int binding, const Cover *cover
 {
     if (vkl_has(cover->begin))
         vkl_plan_bind(plan, op, binding, cover->begin, cover_count(cover), access);
+}
+
+static bool by_four(uint64_t number)
+{
+    return number % 4 == 0;
+}
+
+static uint32_t variant_of(const VklOp *op, bool gates, bool state, uint64_t rows, uint64_t units, uint64_t unit_lanes)
+{
+    uint32_t lanes = op->spec[VKL_SEQUENCE_SPEC_LANES], group_rows = op->spec[VKL_SEQUENCE_SPEC_ROWS];
+    uint64_t terms = group_rows < lanes ? lanes / group_rows : 1; /* of which a turn of the loop has a multiple */
+    bool edge = rows % group_rows || units % (unit_lanes * lanes) || units % (4 * terms);
+    return (gates ? VKL_SEQUENCE_WIDE_GATES : 0) | (state && by_four(units) ? VKL_SEQUENCE_WIDE_STATE : 0) |
+           (edge ? VKL_SEQUENCE_EDGE : 0);
+}
+
+static void forward_variant(VklOp *op)
+{
+    const struct VklSequenceForwardArgs *args = &op->args.SEQUENCE_FORWARD;
+    bool gates = by_four(args->off0 | args->gates_first | args->gates_second | args->gates_step | args->gates_ld);
+    bool state = by_four(args->off2 | args->h_before | args->h_second | args->h_step | args->h_ld);
+    if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD)
+        op->spec[VKL_SEQUENCE_SPEC_VARIANT] = variant_of(op, gates, state, args->rows, args->units, 1);
+}
+
+static void backward_variant(VklOp *op)
+{
+    const struct VklSequenceBackwardArgs *args = &op->args.SEQUENCE_BACKWARD;
+    bool gates = by_four(args->off0 | args->gates_first | args->gates_second | args->gates_step | args->gates_ld);
+    uint32_t all = args->off3 | args->state_first | args->state_second | args->state_step | args->dc_out | args->dc_out_second;
+    if (args->dc_in != VKL_ABSENT)
+        all |= args->dc_in | args->dc_in_second;
+    if (args->gy_ld != VKL_ABSENT)
+        all |= args->off2 | args->gy_first | args->gy_second | args->gy_step | args->gy_ld;
+    if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD)
+        op->spec[VKL_SEQUENCE_SPEC_VARIANT] = variant_of(op, gates, by_four(all), args->rows, args->units, 4);
 }
 
 static void forward_op(VklPlan *plan, const VklSequence *sequence, const VklSequenceShape *shape)
@@ -194,6 +230,7 @@ static void forward_op(VklPlan *plan, const VklSequence *sequence, const VklSequ
     args->c_second = within(&covers.c, two->c);
     args->w_second = within(&covers.w, two->w);
     args->bias_second = within(&covers.w, two->bias);
+    forward_variant(op);
     vkl_plan_end(plan, op);
 }
 
@@ -237,6 +274,7 @@ static void backward_op(VklPlan *plan, const VklSequence *sequence, const VklSeq
     args->dc_out_second = within(&covers.c, two->dc_out);
     args->carry_second = within(&covers.carry, two->carry);
     args->w_second = within(&covers.w, two->w);
+    backward_variant(op);
     vkl_plan_end(plan, op);
 }
 

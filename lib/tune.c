@@ -211,17 +211,6 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
     return true;
 }
 
-bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
-                       bool *pays)
-{
-    *shape = (VklSequenceShape){.kernel = backward ? VKL_KERNEL_SEQUENCE_BACKWARD : VKL_KERNEL_SEQUENCE_FORWARD};
-    *pays = false;
-    if (caps->storage_buffers < SEQUENCE_BINDINGS)
-        return false;
-    *pays = caps->arch == VKL_ARCH_HOST;
-    return caps->arch == VKL_ARCH_HOST ? sequence_host(shape) : sequence_gpu(caps, cell, rows, units, backward, shape, pays);
-}
-
 /* ---- Devices that are CPUs ---- */
 
 #define DIRECT_LANES_LEAST 8 /* subgroups of 4 are SwiftShader's, which makes a shuffle of a dozen instructions */
@@ -229,12 +218,17 @@ bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64
 #define DIRECT_ROWS_MOST 32   /* more than that, and the sums of a block leave the nearest cache */
 #define DIRECT_BLOCKS_LEAST 8 /* so that every processor has some */
 
+static bool lanes_shuffle(const VklCaps *caps)
+{
+    uint32_t lanes = caps->lanes;
+    return lanes >= DIRECT_LANES_LEAST && lanes <= DIRECT_LANES_MOST && !(lanes & (lanes - 1));
+}
+
 VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n)
 {
     VklDirectShape shape = {.kernel = VKL_KERNEL_GEMM_DIRECT};
     uint32_t lanes = caps->lanes, rows = lanes;
-    bool power_of_two = (lanes & (lanes - 1)) == 0;
-    if (lanes < DIRECT_LANES_LEAST || lanes > DIRECT_LANES_MOST || !power_of_two)
+    if (!lanes_shuffle(caps))
         return shape;
     /* Blocks of more rows read B less often, but what of them is beyond the edge is computed in vain. */
     uint64_t across = blocks(n, 4 * (uint64_t)lanes), least = UINT64_MAX;
@@ -250,6 +244,90 @@ VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n)
     shape.spec[VKL_GEMM_SPEC_ROWS] = rows;
     shape.spec[VKL_GEMM_SPEC_COLUMNS] = 4 * lanes;
     return shape;
+}
+
+/* Measured with lavapipe of Mesa 22.3 on one processor, in its cycles: a load in all lanes, the multiply-adds of four numbers in all lanes, the
+ * cells of a row in all lanes, a dispatch. */
+#define DIRECT_LOAD 45
+#define DIRECT_PRODUCT 7
+#define DIRECT_CELL_FORWARD 490
+#define DIRECT_CELL_BACKWARD 1200
+#define DIRECT_DISPATCH 72000
+#define DIRECT_TURNS 60000 /* of 65,535, after which all loops of an invocation stop */
+
+/* A pass over the time steps of an LSTM by subgroups that have `rows` rows each. */
+typedef struct DirectSequence {
+    uint64_t terms, groups, depth; /* of a sum; of units; terms in a turn of the loop */
+    uint64_t time;                 /* of the rows and one group of units in a step */
+} DirectSequence;
+
+static DirectSequence direct_sequence(uint64_t lanes, uint64_t rows, uint64_t units, bool backward)
+{
+    uint64_t abreast = rows < lanes ? lanes / rows : 1, panels = rows > lanes ? rows / lanes : 1;
+    DirectSequence sequence = {.terms = units, .groups = blocks(units, backward ? 4 * lanes : lanes)};
+    sequence.depth = backward ? abreast : 4 * abreast;
+    uint64_t turns = blocks(sequence.terms, sequence.depth);
+    uint64_t loads = panels + (backward ? 4 : 1) * sequence.depth, products = (backward ? 4 : 1) * sequence.depth * rows;
+    sequence.time = turns * (loads * DIRECT_LOAD + products * DIRECT_PRODUCT) +
+                    rows * (backward ? DIRECT_CELL_BACKWARD : DIRECT_CELL_FORWARD);
+    return sequence;
+}
+
+/* Of all loops in a step: leaving one counts as a turn too. */
+static uint64_t direct_turns(const DirectSequence *sequence)
+{
+    return sequence->groups * (blocks(sequence->terms, sequence->depth) + 3) + 3;
+}
+
+/* The time of a step: either workgroups have rows to themselves and go through time with them, or they divide the units of one step too. */
+static uint64_t direct_time(const VklCaps *caps, const DirectSequence *sequence, uint64_t row_groups, uint64_t unit_groups)
+{
+    uint64_t processors = larger(caps->processors, 1);
+    uint64_t time = blocks(row_groups * unit_groups, processors) * blocks(sequence->groups, unit_groups) * sequence->time;
+    return unit_groups > 1 ? time + DIRECT_DISPATCH : time;
+}
+
+static bool sequence_software(const VklCaps *caps, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
+                              bool *pays)
+{
+    uint64_t least = UINT64_MAX;
+    if (!lanes_shuffle(caps) || (backward ? 4 : 1) * units > VKL_GEMM_MAX_K)
+        return false;
+    for (uint64_t wide = 1; wide <= DIRECT_ROWS_MOST / 2 && wide < 2 * rows; wide *= 2) {
+        DirectSequence sequence = direct_sequence(caps->lanes, wide, units, backward);
+        uint64_t turns = direct_turns(&sequence), row_groups = blocks(rows, wide);
+        for (uint64_t unit_groups = 1; unit_groups <= sequence.groups && unit_groups <= caps->workgroups[2]; unit_groups *= 2) {
+            uint64_t time = direct_time(caps, &sequence, row_groups, unit_groups), steps = DIRECT_TURNS / turns;
+            if (time >= least || (unit_groups == 1 && !steps))
+                continue;
+            least = time;
+            shape->group_rows = wide;
+            shape->unit_groups = unit_groups;
+            shape->steps = unit_groups > 1 ? 1 : steps;
+        }
+    }
+    if (least == UINT64_MAX)
+        return false;
+    shape->kernel = backward ? VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD : VKL_KERNEL_SEQUENCE_DIRECT_FORWARD;
+    shape->spec[VKL_SPEC_WORKGROUP] = caps->lanes;
+    shape->spec[VKL_SEQUENCE_SPEC_ROWS] = (uint32_t)shape->group_rows;
+    shape->spec[VKL_SEQUENCE_SPEC_LANES] = caps->lanes;
+    *pays = true;
+    return true;
+}
+
+bool vkl_tune_sequence(const VklCaps *caps, uint32_t cell, uint64_t rows, uint64_t units, bool backward, VklSequenceShape *shape,
+                       bool *pays)
+{
+    *shape = (VklSequenceShape){.kernel = backward ? VKL_KERNEL_SEQUENCE_BACKWARD : VKL_KERNEL_SEQUENCE_FORWARD};
+    *pays = false;
+    if (caps->storage_buffers < SEQUENCE_BINDINGS)
+        return false;
+    if (caps->arch == VKL_ARCH_SOFTWARE && cell == VKL_SEQUENCE_LSTM &&
+        sequence_software(caps, rows, units, backward, shape, pays))
+        return true;
+    *pays = caps->arch == VKL_ARCH_HOST;
+    return caps->arch == VKL_ARCH_HOST ? sequence_host(shape) : sequence_gpu(caps, cell, rows, units, backward, shape, pays);
 }
 
 /* ---- GEMM ----

@@ -30,6 +30,7 @@ typedef struct VklCaps {
     uint32_t subgroup_min, subgroup_max; /* sizes that a pipeline can ask for; equal: it has no choice */
     uint32_t lanes;                      /* of a subgroup that shuffles, where no size is asked for; 0: it does not */
     uint32_t cooperative[3];             /* rows, columns, depth of cooperative matrices of halves; 0: none */
+    uint32_t processors;                 /* of the host, where the device runs on them */
     uint32_t parallel;                   /* invocations that keep the device busy: a guess from its type */
 } VklCaps;
 
@@ -70,6 +71,7 @@ typedef struct VklSequenceShape {
     uint32_t spec[VKL_SPEC_COUNT]; /* all but the form */
     uint64_t group_rows;           /* rows of the batch that a workgroup does */
     uint64_t steps;                /* time steps of one dispatch, at most */
+    uint64_t unit_groups;          /* workgroups that divide the units, if it is one step; 0: no such thing */
 } VklSequenceShape;
 
 /* Of a layer's forward or backward pass, for rows x units; `cell` is VKL_SEQUENCE_LSTM ... False where the device has no such kernel for that

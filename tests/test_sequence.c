@@ -334,16 +334,15 @@ static void see(Seen *seen, const Case *t, const VklCaps *caps, bool backward)
     seen->passes |= shape.spec[VKL_SEQUENCE_SPEC_GROUP_LANES] < groups;
 }
 
-static void check(const Chip *chip, const Case *t, bool backward)
+static void check(const char *name, const VklCaps *caps, const Case *t, bool backward)
 {
     Memory initial = memory_new(t), got = memory_copy(&initial), again = memory_copy(&initial), want = memory_copy(&initial);
-    VklCaps caps = caps_of(chip, t);
     VklSequence sequence = sequence_of(t, &initial, backward);
     run(host, &host->caps, &sequence, backward, &want, NULL);
-    run(device, &caps, &sequence, backward, &got, NULL);
-    run(device, &caps, &sequence, backward, &again, NULL);
-    same_bits(chip->name, &got, &again);
-    compare(t, chip->name, &sequence, backward, &initial, &got, &want);
+    run(device, caps, &sequence, backward, &got, NULL);
+    run(device, caps, &sequence, backward, &again, NULL);
+    same_bits(name, &got, &again);
+    compare(t, name, &sequence, backward, &initial, &got, &want);
     memory_free(&initial);
     memory_free(&got);
     memory_free(&again);
@@ -360,7 +359,7 @@ Test(sequence, every_shape_of_a_gpu_agrees_with_the_cpu)
                 if (!(cases[k].chips & 1u << c))
                     continue;
                 see(&seen, &cases[k], &caps, backward);
-                check(&chips[c], &cases[k], backward);
+                check(chips[c].name, &caps, &cases[k], backward);
             }
         }
     cr_assert(seen.all_held && seen.part_held && seen.none_held, "weights held: all %d, part %d, none %d", seen.all_held,
@@ -369,6 +368,41 @@ Test(sequence, every_shape_of_a_gpu_agrees_with_the_cpu)
               seen.passes);
     cr_assert(seen.row_lanes && seen.rows2 && seen.rows4, "rows: lanes %d, two %d, four %d", seen.row_lanes, seen.rows2,
               seen.rows4);
+}
+
+/* On devices that are CPUs subgroups do the work: those with as many rows as lanes, more and fewer, alone or with the units divided among
+ * them. `parallel` counts processors here. */
+Test(sequence, every_shape_of_a_software_device_agrees_with_the_cpu)
+{
+    static const Case software[] = {
+        {VKL_SEQUENCE_LSTM, 1, 1, 1, 1, false, true, true, 1, 0, 0},
+        {VKL_SEQUENCE_LSTM, 1, 50, 5, 1, false, true, false, 1, 0, 0},
+        {VKL_SEQUENCE_LSTM, 1, 257, 3, 2, false, true, false, 64, 0, 0},
+        {VKL_SEQUENCE_LSTM, 70, 3, 4, 1, true, true, false, 2, 0, 0},
+        {VKL_SEQUENCE_LSTM, 5, 17, 4, 2, false, false, true, 1, 0, 0},
+        {VKL_SEQUENCE_LSTM, 8, 64, 3, 2, true, false, false, 2, 0, 0},
+        {VKL_SEQUENCE_LSTM, 33, 64, 3, 1, false, true, false, 2, 0, 0},
+        {VKL_SEQUENCE_LSTM, 32, 64, 6, 1, false, true, true, 2, 0, 0},
+        {VKL_SEQUENCE_LSTM, 9, 300, 3, 1, true, true, false, 64, 0, 0},
+        {VKL_SEQUENCE_LSTM, 17, 160, 12, 1, false, true, false, 1, 0, 0},
+    };
+    uint32_t lanes = device->caps.lanes;
+    bool fewer = false, more = false, divided = false;
+    for (size_t k = 0; k < COUNT(software); k++)
+        for (int backward = 0; backward < 2; backward++) {
+            VklSequenceShape shape;
+            bool pays;
+            VklCaps caps = device->caps;
+            caps.arch = VKL_ARCH_SOFTWARE;
+            caps.processors = software[k].parallel;
+            vkl_tune_sequence(&caps, software[k].cell, software[k].rows, software[k].units, backward, &shape, &pays);
+            fewer |= shape.group_rows < lanes;
+            more |= shape.group_rows > lanes;
+            divided |= shape.unit_groups > 1;
+            check("software", &caps, &software[k], backward);
+        }
+    if (lanes == 8) /* lavapipe as it comes */
+        cr_assert(fewer && more && divided, "rows: fewer than lanes %d, more %d; units divided %d", fewer, more, divided);
 }
 
 /* Training and inference see the same h, and what training leaves in the gates changes no later step. */
