@@ -140,7 +140,7 @@ VklStatus vkl_device_measure(VklDevice *device, VklDeviceSpeed *speed)
         return VKL_ERROR_INVALID;
     if (!speed)
         return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_device_measure: speed is NULL");
-    static const float numbers[4] = {0.999f, 0.001f, 1, 0}; /* sums stay near 1 */
+    static const float numbers[4] = {0x1p-10f, -0x1p-10f, 1, 0}; /* sums stay about as they are */
     bool software = device->info.type == VKL_DEVICE_CPU || device->info.type == VKL_DEVICE_SOFTWARE;
     Probe probe = {.device = device, .profiled = device->info.type == VKL_DEVICE_CPU || device->info.features.timestamps};
     uint64_t bytes = 0;

@@ -511,8 +511,9 @@ struct VklActivationArgs {
 
 /* PROBE: what the two lines of a roofline are measured with. Bindings: out (write), in (read), both 16-byte aligned. One invocation for each of
  * `count` groups of four numbers of out.
- * ARITHMETIC: x, y, z = in[0], in[1], in[2] + i % 16; twelve sums a_k = z + k, k < 12, become a_k x + y, 4 * rounds times; out[i] = a_0..3 +
- * a_4..7 + a_8..11. How multiply-adds are rounded is left open. COPY: out[i] = in[i]. */
+ * ARITHMETIC: x, y, z = in[0], in[1], in[2] + i % 16; twelve sums begin as a_k = z + k, k < 12. A round: for k ascending a_k += a_(k + 1) mod 12
+ * f; 4 * rounds of them, with f = x, y, x, y ... in turn. out[i] = a_0..3 + a_4..7 + a_8..11. How multiply-adds are rounded is left open.
+ * COPY: out[i] = in[i]. */
 #define VKL_PROBE_ARITHMETIC 0
 #define VKL_PROBE_COPY 1
 #define VKL_PROBE_SUMS 12

@@ -122,20 +122,20 @@ Test(profile, thousands_of_calls_are_all_counted)
     rig_begin(&rig);
     TEST_OK(rig.context, vkl_stream_profile(rig.stream, true));
     vkl_stream_stats(rig.stream, &before);
-    for (int i = 0; i < 400; i++)
+    do {
         TEST_OK(rig.context, vkl_exec_record(rig.forward, rig.stream));
+        vkl_stream_stats(rig.stream, &after);
+    } while (after.dispatches - before.dispatches <= 5000);
     TEST_OK(rig.context, vkl_stream_wait(rig.stream));
-    vkl_stream_stats(rig.stream, &after);
-    cr_assert_gt(after.dispatches - before.dispatches, 4096u);
     cr_expect_eq(count_calls(&rig), after.dispatches - before.dispatches);
     rig_end(&rig);
 }
 
-/* The kernel behind it. x = 1 - 2^-6 is exact; 80 multiply-adds lose at most half an ulp of 32 each, fused or not, and three sums as much. */
+/* The kernel behind it. Sums hardly grow, and each of 80 multiply-adds loses at most an ulp, fused or not. */
 Test(profile, probe_multiplies_adds_and_copies)
 {
     enum { COUNT = 37, ROUNDS = 20 };
-    const float given[4] = {0.984375f, 0.25f, 1.5f, 0};
+    const float given[4] = {0x1p-6f, -0x1p-7f, 1.5f, 0};
     VklContext *context = test_context();
     VklDevice *device = test_device(context);
     VklStream *stream;
@@ -146,14 +146,14 @@ Test(profile, probe_multiplies_adds_and_copies)
     for (uint32_t form = VKL_PROBE_ARITHMETIC; form <= VKL_PROBE_COPY; form++) {
         if (form == VKL_PROBE_ARITHMETIC)
             memcpy(in, given, sizeof(given));
-        for (int i = 0; i < 4 * COUNT; i++) {
-            want[i] = form == VKL_PROBE_COPY ? in[i] : 0;
-            for (int k = i % 4; k < VKL_PROBE_SUMS && form == VKL_PROBE_ARITHMETIC; k += 4) {
-                double sum = (double)given[2] + i / 4 % 16 + k;
-                for (int round = 0; round < ROUNDS * VKL_PROBE_UNROLL; round++)
-                    sum = sum * (double)given[0] + (double)given[1];
-                want[i] += sum;
-            }
+        for (int i = 0; i < COUNT; i++) {
+            double sums[VKL_PROBE_SUMS];
+            for (int k = 0; k < VKL_PROBE_SUMS; k++)
+                sums[k] = (double)given[2] + i % 16 + k;
+            for (int n = 0; n < ROUNDS * VKL_PROBE_UNROLL * VKL_PROBE_SUMS; n++)
+                sums[n % VKL_PROBE_SUMS] += sums[(n + 1) % VKL_PROBE_SUMS] * (double)given[n / VKL_PROBE_SUMS % 2];
+            for (int k = 0; k < 4; k++)
+                want[4 * i + k] = form == VKL_PROBE_COPY ? (double)in[4 * i + k] : sums[k] + sums[k + 4] + sums[k + 8];
         }
         VklSlice slots[VKL_SLOT_COUNT] = {{NULL, 0}};
         slots[VKL_SLOT_X] = vkl_slice(test_buffer(device, in, 4 * COUNT), 0);
@@ -167,7 +167,7 @@ Test(profile, probe_multiplies_adds_and_copies)
         TEST_OK(context, vkl_exec_record_once(device, stream, &plan, slots, "probe", NULL));
         TEST_OK(context, vkl_stream_wait(stream));
         test_read(device, slots[VKL_SLOT_Y].buffer, out, 4 * COUNT);
-        test_compare(form ? "copy" : "multiply-adds", out, want, 4 * COUNT, form ? 0 : 84 * 0x1p-24);
+        test_compare(form ? "copy" : "multiply-adds", out, want, 4 * COUNT, form ? 0 : 84 * 0x1p-23);
         vkl_buffer_destroy(slots[VKL_SLOT_X].buffer);
         vkl_buffer_destroy(slots[VKL_SLOT_Y].buffer);
     }

@@ -31,7 +31,7 @@ typedef struct Sums {
         }                                                                                          \
         for (uint64_t round = 0; round < (uint64_t)args->rounds * VKL_PROBE_UNROLL; round++)       \
             for (int k = 0; k < VKL_PROBE_SUMS; k++)                                               \
-                a[k] = MULTIPLY_ADD(a[k], x, y);                                                   \
+                a[k] = MULTIPLY_ADD(a[(k + 1) % VKL_PROBE_SUMS], round % 2 ? y : x, a[k]);         \
         for (int k = 0; k < VKL_PROBE_SUMS; k++) {                                                 \
             float done[LANES];                                                                     \
             STORE(done, a[k]);                                                                     \
@@ -76,7 +76,7 @@ static uint64_t plain(const struct VklProbeArgs *args, float *out, const float *
             sums.a[k] = in[2] + (float)(i % 16) + (float)k;
         for (uint64_t round = 0; round < (uint64_t)args->rounds * VKL_PROBE_UNROLL; round++)
             for (int k = 0; k < VKL_PROBE_SUMS; k++)
-                sums.a[k] = sums.a[k] * x + y;
+                sums.a[k] += sums.a[(k + 1) % VKL_PROBE_SUMS] * (round % 2 ? y : x);
         for (int k = 0; k < 4; k++)
             to[k] = sums.a[k] + sums.a[k + 4] + sums.a[k + 8];
     }
