@@ -89,12 +89,11 @@ static VklStatus measure_flops(const Probe *probe, uint64_t count, double *flops
  * memory gives. */
 static VklStatus measure_bandwidth(const Probe *probe, uint64_t bytes, double *bandwidth)
 {
-    const VklDevice *device = probe->device;
-    uint64_t count = smaller_of(bytes / 16, (uint64_t)device->caps.workgroups[0] * device->caps.workgroup);
+    uint64_t count = bytes / 16;
     double least = 0, ns;
     VklStatus status = VKL_OK;
     *bandwidth = 0;
-    if (device->info.type != VKL_DEVICE_SOFTWARE) {
+    if (probe->device->info.type != VKL_DEVICE_SOFTWARE) {
         status = run(probe, VKL_PROBE_COPY, count, 0, &ns);
         *bandwidth = 32.0 * (double)count / ns * 1e9;
     }
