@@ -36,8 +36,10 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_LSTM_BACKWARD:
         return product(args->LSTM_BACKWARD.rows, args->LSTM_BACKWARD.units, args->LSTM_BACKWARD.k);
     case VKL_KERNEL_SEQUENCE_FORWARD:
+    case VKL_KERNEL_SEQUENCE_DIRECT_FORWARD:
         return sequence(op, args->SEQUENCE_FORWARD.steps, args->SEQUENCE_FORWARD.units);
     case VKL_KERNEL_SEQUENCE_BACKWARD:
+    case VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD:
         return sequence(op, args->SEQUENCE_BACKWARD.steps, args->SEQUENCE_BACKWARD.units);
     case VKL_KERNEL_COLUMN_DOT:
         return product(args->COLUMN_DOT.rows, args->COLUMN_DOT.units, 1);
