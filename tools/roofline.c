@@ -115,18 +115,18 @@ void profile_print(FILE *file, const Profile *profile, const Roofline *roofline)
         fprintf(file, "the device has no timestamps: kernels are not told apart\n");
         return;
     }
-    fprintf(file, "%-22s %7s %10s %6s %9s %8s %9s  %s\n", "kernel", "calls", "ms", "time", "GFLOP/s", "GB/s", "roofline",
+    fprintf(file, "%-26s %7s %10s %6s %9s %8s %9s  %s\n", "kernel", "calls", "ms", "time", "GFLOP/s", "GB/s", "roofline",
             "variant");
     for (uint32_t i = 0; i < profile->count; i++) {
         const VklKernelTime *time = &profile->times[i];
         double seconds = time->nanoseconds * 1e-9 / (double)time->calls;
         double all = time->nanoseconds * 1e-9 / (double)profile->iterations;
-        fprintf(file, "%-22s %7.6g %10.4g %5.1f%% %9.3g %8.3g %7.1f%% %c %s\n", time->name,
+        fprintf(file, "%-26s %7.6g %10.4g %5.1f%% %9.3g %8.3g %7.1f%% %c %s\n", time->name,
                 (double)time->calls / (double)profile->iterations, all * 1e3, 100 * all / profile->seconds,
                 time->flops / seconds * 1e-9, time->bytes / seconds * 1e-9, 100 * best_of(time, roofline) / seconds,
                 by_memory(time, roofline) ? 'M' : 'A', time->variant);
     }
-    fprintf(file, "%-22s %7s %10.4g %6s %9.3g %8.3g %7.1f%%\n", "all", "", profile->seconds * 1e3, "",
+    fprintf(file, "%-26s %7s %10.4g %6s %9.3g %8.3g %7.1f%%\n", "all", "", profile->seconds * 1e3, "",
             profile->flops / profile->seconds * 1e-9, profile->bytes / profile->seconds * 1e-9,
             100 * profile->best / profile->seconds);
     fprintf(file, "roofline: the least time by arithmetic (A) or memory traffic (M), of the time taken\n");
