@@ -67,6 +67,7 @@ static VklRnnDesc rnn_of(const VklLayerDesc *layer, uint64_t inputs)
     VklRnnDesc desc = vkl_rnn_desc(kinds[layer->kind].cell, inputs, layer->units);
     desc.direction = layer->both ? VKL_DIRECTION_BOTH : VKL_DIRECTION_FORWARD;
     desc.projection = layer->projection;
+    desc.path = layer->path;
     return desc;
 }
 
@@ -125,11 +126,14 @@ static bool read_rate(const char *text, double *rate)
     return digits && *rate <= 1;
 }
 
-static VklStatus parse_layer(VklContext *context, const char *piece, VklLayerDesc *layer)
+/* `piece` loses its path, if there is one behind it. */
+static VklStatus parse_layer(VklContext *context, char *piece, VklLayerDesc *layer)
 {
-    char name[16] = "", first[24] = "", second[24] = "", extra = 0;
+    char name[16] = "", first[24] = "", second[24] = "", extra = 0, *at = strchr(piece, '@');
+    if (at)
+        *at = 0;
     int fields = sscanf(piece, "%15[^:]:%23[^:]:%23[^:]%c", name, first, second, &extra);
-    bool both = !strncmp(name, "bi", 2), tail = piece[strlen(piece) - 1] == ':';
+    bool both = !strncmp(name, "bi", 2), tail = !*piece || piece[strlen(piece) - 1] == ':';
     VklLayerDesc made = {.both = both};
     if (!vkl_layer_kind(both ? name + 2 : name, &made.kind) || (both && !kinds[made.kind].recurrent))
         return vkl_fail(
@@ -155,6 +159,9 @@ static VklStatus parse_layer(VklContext *context, const char *piece, VklLayerDes
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': a %s layer takes a number of units alone", piece,
                         kinds[made.kind].name);
     }
+    if (at && (!kinds[made.kind].recurrent || !vkl_rnn_path(at + 1, &made.path)))
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "layer '%.60s': '@%.20s' is no path of a recurrent layer: auto, pieces, step, sequence", piece, at + 1);
     *layer = made;
     return VKL_OK;
 }
@@ -212,6 +219,9 @@ static VklStatus check_layer(VklContext *context, uint32_t index, const VklLayer
     }
     if (!layer->units)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u has 0 units; at least 1 is needed", index);
+    if (layer->path && !kinds[layer->kind].recurrent)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: a %s layer has no path", index,
+                        kinds[layer->kind].name);
     if (layer->both && !kinds[layer->kind].recurrent)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: a %s layer has no second direction", index,
                         kinds[layer->kind].name);

@@ -66,6 +66,24 @@ VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size)
     return desc;
 }
 
+static const char *const path_names[] = {
+    [VKL_RNN_PATH_AUTO] = "auto",
+    [VKL_RNN_PATH_PIECES] = "pieces",
+    [VKL_RNN_PATH_STEP] = "step",
+    [VKL_RNN_PATH_SEQUENCE] = "sequence",
+};
+#define PATHS (sizeof(path_names) / sizeof(*path_names))
+
+bool vkl_rnn_path(const char *name, VklRnnPath *path)
+{
+    for (size_t i = 0; i < PATHS; i++)
+        if (!strcmp(name, path_names[i])) {
+            *path = (VklRnnPath)i;
+            return true;
+        }
+    return false;
+}
+
 /* How many activations a cell has. */
 static int roles(VklCell cell)
 {
@@ -105,7 +123,8 @@ static VklStatus check_options(VklContext *context, const VklRnnDesc *desc)
                  {"merge", (int)desc->merge, VKL_MERGE_SUM},
                  {"bias", (int)desc->bias, VKL_BIAS_NONE},
                  {"recurrent_dropout_mode", (int)desc->recurrent_dropout_mode, VKL_RECURRENT_DROPOUT_PER_GATE},
-                 {"storage", (int)desc->storage, VKL_STORAGE_FLOAT16}};
+                 {"storage", (int)desc->storage, VKL_STORAGE_FLOAT16},
+                 {"path", (int)desc->path, (int)PATHS - 1}};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
         if (kinds[i].value < 0 || kinds[i].value > kinds[i].last)
             return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_rnn_create: %s is %d; it must be from 0 to %d", kinds[i].name,

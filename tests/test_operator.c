@@ -1005,6 +1005,7 @@ Test(operator, descriptions_that_make_no_sense_are_refused)
     REFUSED_BY_ALL(d.cell = (VklCell)77, "cell is 77");
     REFUSED_BY_ALL(d.direction = (VklDirection)78, "direction is 78");
     REFUSED_BY_ALL(d.merge = (VklMerge)79, "merge is 79");
+    REFUSED_BY_ALL(d.path = (VklRnnPath)76, "path is 76");
     REFUSED_BY_ALL(d.bias = (VklBias)80, "bias is 80");
     REFUSED_BY_ALL(d.recurrent_dropout_mode = (VklRecurrentDropout)81, "recurrent_dropout_mode is 81");
     REFUSED_BY_ALL(d.activations[0][0].kind = (VklGateActivation)82, "82");

@@ -36,6 +36,11 @@ static bool parse_cell(const char *text, void *value)
     return false;
 }
 
+static bool parse_path(const char *text, void *value)
+{
+    return vkl_rnn_path(text, value);
+}
+
 static bool parse_pass(const char *text, void *value)
 {
     bool train = strcmp(text, "train") == 0;
@@ -67,6 +72,8 @@ static const Option options[] = {
     COUNT("layers", (BenchArgs, shape.layers), 1, COUNT_MAX, "layers, L [1]"),
     COUNT("output-size", (BenchArgs, shape.output), 0, COUNT_MAX, "outputs of a dense layer on the last time step [0: none]"),
     FLAG("skip-input", (BenchArgs, shape.skip_input), "x, as wide as the hidden units, is added to the gates without a product"),
+    NAME("path", (BenchArgs, shape.path), parse_path, "NAME", "auto, pieces, step and sequence",
+         "how time steps are done: auto, pieces, step or sequence [auto]"),
     NAME("gemm", (BenchArgs, gemm), parse_product, "M,N,K", "three sizes, as M,N,K",
          "in place of all that, the product of M x K and K x N, as a dense layer's forward"),
     GROUP("Suite"),

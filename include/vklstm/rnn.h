@@ -107,10 +107,14 @@ typedef enum VklRnnPath {
         3, /* all time steps in one dispatch: cells without options, no lengths, sizes that have a kernel for it */
 } VklRnnPath;
 
+/* "auto", "pieces", "step", "sequence" -> path. False, and *path left alone, for other names. */
+VKL_API bool vkl_rnn_path(const char *name, VklRnnPath *path);
+
 /* What numbers that take much memory are kept as. Sums, c, h, the parameters and all gradients are float32 either way. */
 typedef enum VklStorage {
     VKL_STORAGE_FLOAT32 = 0,
-    VKL_STORAGE_FLOAT16 = 1 /* the matrices W_ih, W_hh and W_hr are rounded to halves (to nearest even; beyond 65,504 to infinity, which then
+    VKL_STORAGE_FLOAT16 =
+        1 /* the matrices W_ih, W_hh and W_hr are rounded to halves (to nearest even; beyond 65,504 to infinity, which then
                                reaches the results) once in every pass, and all products of the pass, forward and backward, read those; biases and
                                peepholes stay as they are. The reserve keeps gates, operands of projections and of reset gates, and dropped
                                inputs as halves, from which backward starts; with `recompute` it keeps none of them. Products that the device
