@@ -967,6 +967,7 @@ Test(import, wrapped_streams_only_record)
     cr_assert_eq(vkl_stream_submit(stream, &fence), VKL_ERROR_UNSUPPORTED);
     cr_assert_eq(vkl_stream_wait(stream), VKL_ERROR_UNSUPPORTED);
     cr_assert_eq(vkl_stream_replay(stream, exec, 1), VKL_ERROR_UNSUPPORTED);
+    cr_assert_eq(vkl_stream_profile(stream, true), VKL_ERROR_UNSUPPORTED);
     vkl_stream_destroy(stream);
     vkl_exec_destroy(exec);
     wrapped_finish(&app, &wrapped);
