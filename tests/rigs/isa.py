@@ -3,7 +3,7 @@
 """What the compilers of four vendors make of the kernels that the planner picks for their chips, without the chips.
 
 usage: isa.py BUILD OUT [--mesa25 PREFIX] [--mesa26 PREFIX --shims DIR] [--chip TEXT]... [--kernel TEXT]... [--foreign DIR]
-              [--markdown] [--summary] [--kernels] [--check] [--selftest] [--jobs N]
+              [--markdown] [--summary] [--kernels] [--brief] [--check] [--selftest] [--jobs N]
 
 BUILD is a build directory with tests/variants and tests/statistics; OUT takes, for each chip, rows.txt (what is compiled) and a listing for each
 row. PREFIX comes from mesa-prefix.sh, DIR from shims.sh; without them RADV of Debian 12 alone is run.
@@ -15,6 +15,7 @@ A table of everything is printed, or
 --markdown         the same for a document
 --summary          a row for each chip: the largest tile of GEMM
 --kernels          a row for each kernel, a column for each chip
+--brief            plain layers alone, without the table of options
 --check            a line for each chip, and one for each gate that it misses
 --selftest         with --check: vklstm selftest --compile-only too, where a shim has the chip's memory
 
@@ -83,7 +84,7 @@ class Variant:
         self.constants = {int(id): int(value) for id, value in (pair.split('=') for pair in constants.split(','))}
         calls, _, self.plan = ' '.join(rest).partition(' ')
         self.calls = int(calls or 1)
-        self.picked = self.calls > 0  # what is never picked must compile, but may keep variables in memory
+        self.picked = self.calls > 0  # what is never picked is shown, and may be as it is
         self.error = 'the compiler ended'
         self.statistics, self.listing = {}, None
 
@@ -138,7 +139,7 @@ class Chip:
 
     def compile(self):
         build = pathlib.Path(self.arguments.build)
-        done = self.run(build / 'tests/variants')
+        done = self.run(build / 'tests/variants', *(['brief'] if self.arguments.brief else []))
         first, _, rows = done.stdout.partition('\n')
         if done.returncode == 2 or not first.startswith('#'):
             self.skipped = 'no device: ' + (done.stderr.strip().split('\n')[-1] or 'status %d' % done.returncode)
@@ -150,6 +151,8 @@ class Chip:
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / 'rows.txt').write_text(rows)
         ours = [Variant(row) for row in rows.splitlines()]
+        # what is not picked here may not have been built: its extension is unknown to this glslc
+        ours = [variant for variant in ours if variant.picked or (build / 'shaders' / (variant.kernel + '.spv')).exists()]
         self.of(ours, build / 'shaders', self.out / 'ours')
         if self.arguments.foreign:
             asked = next((variant.constants.get(2, 0) for variant in ours if variant.kernel == 'gemm'), 0)
@@ -263,9 +266,9 @@ def failures(chip):
     """What is not as it must be on this chip."""
     yield from chip.errors
     for variant in chip.variants:
-        if variant.error:
+        if variant.error and variant.picked:
             yield '%s does not compile: %s' % (variant.name, variant.error)
-        elif variant.picked and variant.in_memory():
+        elif variant.picked and not variant.error and variant.in_memory():
             yield '%s keeps variables in memory: %s (%s)' % (variant.name, ', '.join(variant.in_memory()), variant.plan)
     if not chip.arguments.kernel:
         yield from slow(chip)
@@ -278,9 +281,10 @@ def check(chips):
             print('skipped\t%s %s\t%s' % (chip.compiler.name, chip.name, chip.skipped))
             continue
         complaints = list(failures(chip))
-        compiled = [variant for variant in chip.variants if not variant.error]
+        picked = [variant for variant in chip.variants if variant.picked]
+        compiled = [variant for variant in picked if not variant.error]
         most = max(compiled, key=lambda variant: variant.number('registers') or 0, default=None)
-        text = '%d of %d pipelines compiled' % (len(compiled), len(chip.variants))
+        text = '%d of %d pipelines compiled' % (len(compiled), len(picked))
         if most:
             text += ', most registers %d (%s)' % (most.number('registers'), most.name)
         text += chip.selftest
@@ -422,7 +426,7 @@ def main():
         parser.add_argument('--' + name)
     for name in ('chip', 'kernel'):
         parser.add_argument('--' + name, action='append', default=[])
-    for name in ('markdown', 'summary', 'kernels', 'check', 'selftest'):
+    for name in ('brief', 'markdown', 'summary', 'kernels', 'check', 'selftest'):
         parser.add_argument('--' + name, action='store_true')
     parser.add_argument('--jobs', type=int, default=2)
     arguments = parser.parse_args()

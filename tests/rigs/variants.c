@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * variants : which kernels the planner picks for a device, with which specialization constants, as rows for `statistics`.
+ * variants [brief] : which kernels the planner picks for a device, with which specialization constants, as rows for `statistics`.
  *
  * Plans are built for the first Vulkan device, whose properties are read and which is not opened: a driver without its device will do. They are those of
  * the shapes that docs/performance.md names, of layers from 50 to 2,048 units with one, a few and many rows, of every row of the table of
- * options (tools/covering.h), and of what stands around layers in a training step. After a line that names the device, a row is printed once, with how many kernel calls of
+ * options with the usual activations (tools/covering.h), of each activation once, and of what stands around layers in a training step. After a line that names the device, a row is printed once, with how many kernel calls of
  * all these plans are of it, and the first plan that has it; a kernel that no plan has stands there too, with its own constants and 0 calls:
  *     # DEVICE, DRIVER
  *     KERNEL BINDINGS ID=VALUE,...[@SUBGROUP] CALLS PLAN
+ *
+ * brief: without the table of options, whose kernels are much alike.
  *
  * Exit status: 0; 1 a plan failed; 2 no Vulkan device. */
 #include <inttypes.h>
@@ -173,7 +175,7 @@ static void take_sizes(Rows *rows)
 static void take_options(Rows *rows)
 {
     static CoveringRow table[COVERING_CAPACITY];
-    size_t count = covering_table(table, false);
+    size_t count = covering_table(table, true); /* other activations below: with every other option they would be hundreds */
     for (size_t k = 0; k < count; k++) {
         Problem problem;
         if (covering_problem(&table[k], &problem))
@@ -181,6 +183,16 @@ static void take_options(Rows *rows)
         else
             rows->failed = true;
         problem_free(&problem);
+    }
+    static const VklCell cells[] = {VKL_CELL_LSTM, VKL_CELL_GRU, VKL_CELL_RNN_TANH};
+    for (int kind = VKL_GATE_SIGMOID; kind <= VKL_GATE_SOFTPLUS; kind++) {
+        size_t cell = (size_t)kind % (sizeof cells / sizeof *cells);
+        VklRnnDesc desc = vkl_rnn_desc(cells[cell], 3, 5);
+        char name[96];
+        for (int role = 0; role < 3; role++)
+            desc.activations[0][role] = vkl_gate_activation((VklGateActivation)kind);
+        snprintf(name, sizeof name, "activation %d", kind);
+        take_layer(rows, &desc, 5, 6, false, true, name);
     }
 }
 
@@ -298,8 +310,9 @@ static void print(const Rows *rows)
                    rows->caps->workgroup);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const bool brief = argc > 1 && !strcmp(argv[1], "brief");
     static Rows rows;
     VklCaps caps;
     VklDeviceInfo info;
@@ -311,7 +324,8 @@ int main(void)
     }
     rows.caps = &caps;
     take_sizes(&rows);
-    take_options(&rows);
+    if (!brief)
+        take_options(&rows);
     take_dense(&rows, 32, 64, 1);
     take_dense(&rows, 1600, 512, 512);
     take_step(&rows);
