@@ -117,7 +117,8 @@ static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pie
 {
     struct VklGemmArgs *args = &op->args.GEMM;
     uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS];
-    bool edge = t->m % rows || t->n % columns || t->k % shape->spec[VKL_GEMM_SPEC_DEPTH];
+    /* the smallest is for what has edges nearly always: one pipeline for all */
+    bool edge = rows == VKL_GEMM_TILE_LEAST || t->m % rows || t->n % columns || t->k % shape->spec[VKL_GEMM_SPEC_DEPTH];
     uint32_t form = op->spec[VKL_SPEC_FORM];
     memcpy(op->spec, shape->spec, sizeof(op->spec));
     op->spec[VKL_SPEC_FORM] = form;

@@ -356,13 +356,13 @@ static uint32_t gemm_invocations(const GemmTile *tile)
 
 static uint32_t gemm_shared(const GemmTile *tile)
 {
-    return GEMM_DEPTH * (tile->rows + 4 + tile->columns + 4) * 4;
+    return GEMM_DEPTH * (tile->rows + tile->columns + 4) * 4;
 }
 
 static bool gemm_fits(const VklCaps *caps, const GemmTile *tile)
 {
-    /* a block of 8 x 8 does not fit the registers of Intel's: its compiler spills a hundred and more */
-    if (caps->vendor == VKL_VENDOR_INTEL && tile->row_block * tile->column_block > 32)
+    /* a block of 8 x 8 does not fit the registers of Intel's, whose compiler spills a hundred and more: a tile of half the columns instead */
+    if ((tile->columns == 128) == (caps->vendor == VKL_VENDOR_INTEL) && tile->rows == 128)
         return false;
     return gemm_invocations(tile) <= caps->workgroup_invocations && gemm_shared(tile) <= caps->shared_memory;
 }
@@ -373,8 +373,9 @@ static uint32_t gemm_unroll(const VklCaps *caps, const GemmTile *tile, bool wide
 {
     switch (caps->vendor) {
     case VKL_VENDOR_AMD:
-    case VKL_VENDOR_NVIDIA:
         return GEMM_DEPTH;
+    case VKL_VENDOR_NVIDIA: /* NVK moves registers about in a long loop of few sums */
+        return tile->rows == VKL_GEMM_TILE_LEAST ? 8 : GEMM_DEPTH;
     case VKL_VENDOR_INTEL:
         return wide || tile->rows != 64 ? GEMM_DEPTH : 2;
     default:

@@ -31,9 +31,9 @@ const uint B_COUNT = COLUMNS * DEPTH / INVOCATIONS;
 const uint SQUARES_DOWN = ROW_BLOCK / 4u, SQUARES_ACROSS = COLUMN_BLOCK / 4u;
 const uint STEP_DOWN = ROWS / SQUARES_DOWN, STEP_ACROSS = COLUMNS / SQUARES_ACROSS;
 
-/* In vectors. One more than a term's numbers makes the terms begin in different banks. */
-const uint A_TERM = ROWS / 4u + 1u, B_TERM = COLUMNS / 4u + 1u;
-const uint B_BEGIN = DEPTH * A_TERM;
+/* In vectors, a row of A and one of B beside each other. One more makes the terms begin in different banks. */
+const uint B_BEGIN = ROWS / 4u;
+const uint TERM = B_BEGIN + COLUMNS / 4u + 1u;
 
 layout(binding = 0) readonly buffer A { float a[]; };
 layout(binding = 0) readonly buffer AWide { vec4 a_wide[]; };
@@ -45,7 +45,7 @@ layout(binding = 3) readonly buffer Bias { float bias[]; }; /* or the second A *
 layout(binding = 3) readonly buffer BiasWide { vec4 bias_wide[]; };
 layout(push_constant) uniform Push { VklGemmArgs args; };
 
-shared vec4 tile[B_BEGIN + DEPTH * B_TERM];
+shared vec4 tile[DEPTH * TERM];
 
 /* Loaded, but not yet in shared memory. */
 float next[A_COUNT + B_COUNT];
@@ -77,7 +77,8 @@ struct Operand {
     uint source;
     uint at;   /* of the first number of this invocation in the next step */
     uint ld;   /* from one row (along) or term to the next */
-    uint last; /* along: the last row that is there */
+    uint last; /* along: the last row that is there, as seen from its first */
+    uint gap;  /* wide: from its first vector to its second; there are no more */
 };
 
 /* Which row and term are this invocation's first ones; how far it is to its next. */
@@ -89,16 +90,16 @@ void load(Operand operand, uint source, bool along, bool wide, uint rows, uint f
 {
     uint local = gl_LocalInvocationID.x, loads = wide ? count / 4u : count;
     uint span = along ? ALONG_SPAN(wide) : ACROSS_SPAN(rows, wide), step = INVOCATIONS / span;
-    uint term = along ? (wide ? local % span * 4u : local % span) : local / span, row = local / span;
+    uint term = along ? (wide ? local % span * 4u : local % span) : local / span;
     [[unroll]] for (uint i = 0u; i < loads; i++) {
         uint far = i * step;
         if (EDGE && along)
-            far = row + far > operand.last ? operand.last - row : far; /* wraps where row is beyond it, and back with the sum */
+            far = far < operand.last ? far : operand.last;
         bool there = whole || (along ? term : term + i * step) < terms;
         if (wide) {
             vec4 loaded = vec4(0.0);
             if (there)
-                loaded = load4(source, operand.at + far * operand.ld);
+                loaded = load4(source, operand.at + i * operand.gap);
             [[unroll]] for (uint j = 0u; j < 4u; j++)
                 next[first + i * 4u + j] = loaded[j];
         } else {
@@ -126,7 +127,7 @@ void load_b(Operand operand, bool whole, uint terms)
     load(operand, SOURCE_B, form == VKL_GEMM_NT, WIDE_B, COLUMNS, A_COUNT, B_COUNT, whole, terms);
 }
 
-void store(bool along, bool wide, uint rows, uint first, uint count, uint begin, uint pitch)
+void store(bool along, bool wide, uint rows, uint first, uint count, uint begin)
 {
     uint local = gl_LocalInvocationID.x, loads = wide ? count / 4u : count;
     uint span = along ? ALONG_SPAN(wide) : ACROSS_SPAN(rows, wide), step = INVOCATIONS / span;
@@ -134,14 +135,14 @@ void store(bool along, bool wide, uint rows, uint first, uint count, uint begin,
         uint other = local / span + i * step, mine = local % span;
         if (wide && along) {
             [[unroll]] for (uint j = 0u; j < 4u; j++)
-                tile[begin + (mine * 4u + j) * pitch + other / 4u][other % 4u] = next[first + i * 4u + j];
+                tile[begin + (mine * 4u + j) * TERM + other / 4u][other % 4u] = next[first + i * 4u + j];
         } else if (wide) {
             uint from = first + i * 4u;
-            tile[begin + other * pitch + mine] = vec4(next[from], next[from + 1u], next[from + 2u], next[from + 3u]);
+            tile[begin + other * TERM + mine] = vec4(next[from], next[from + 1u], next[from + 2u], next[from + 3u]);
         } else if (along) {
-            tile[begin + mine * pitch + other / 4u][other % 4u] = next[first + i];
+            tile[begin + mine * TERM + other / 4u][other % 4u] = next[first + i];
         } else {
-            tile[begin + other * pitch + mine / 4u][mine % 4u] = next[first + i];
+            tile[begin + other * TERM + mine / 4u][mine % 4u] = next[first + i];
         }
     }
 }
@@ -150,11 +151,17 @@ void store(bool along, bool wide, uint rows, uint first, uint count, uint begin,
 Operand operand_begin(uint source, uint at, uint ld, uint row0, uint k, uint valid, bool along, bool wide, uint rows)
 {
     uint local = gl_LocalInvocationID.x, span = along ? ALONG_SPAN(wide) : ACROSS_SPAN(rows, wide);
-    uint mine = local % span, other = local / span, unit = wide ? 4u : 1u;
-    Operand operand = Operand(source, 0u, wide ? ld / 4u : ld, 0u);
+    uint mine = local % span, other = local / span, unit = wide ? 4u : 1u, step = INVOCATIONS / span;
+    Operand operand = Operand(source, 0u, wide ? ld / 4u : ld, 0u, 0u);
+    operand.gap = step * operand.ld;
     if (along) {
-        operand.last = valid - 1u - row0;
-        operand.at = (at + k) / unit + (row0 + other) * operand.ld + mine;
+        uint row = row0 + other;
+        if (EDGE) {
+            row = row < valid ? row : valid - 1u;
+            operand.last = valid - 1u - row;
+            operand.gap = (step < operand.last ? step : operand.last) * operand.ld;
+        }
+        operand.at = (at + k) / unit + row * operand.ld + mine;
     } else {
         uint row = row0 + mine * unit;
         if (EDGE)
@@ -179,7 +186,7 @@ Operand a_begin(uint row0, uint k)
         return operand_begin(SOURCE_A, args.off0, args.lda, row0, k, args.m_first, false, WIDE_A, ROWS);
     if (row < plain)
         return operand_begin(SOURCE_SECOND, args.off3 - args.m_first, args.lda_second, row0, k, plain, false, WIDE_A, ROWS);
-    return Operand(SOURCE_ONES, 0u, 0u, 0u);
+    return Operand(SOURCE_ONES, 0u, 0u, 0u, 0u);
 }
 
 /* ---- */
@@ -190,9 +197,9 @@ void multiply_term(uint k, uint down, uint across)
 {
     vec4 x[SQUARES_DOWN], y[SQUARES_ACROSS];
     [[unroll]] for (uint i = 0u; i < SQUARES_DOWN; i++)
-        x[i] = tile[k * A_TERM + down + i * (STEP_DOWN / 4u)];
+        x[i] = tile[k * TERM + down + i * (STEP_DOWN / 4u)];
     [[unroll]] for (uint j = 0u; j < SQUARES_ACROSS; j++)
-        y[j] = tile[B_BEGIN + k * B_TERM + across + j * (STEP_ACROSS / 4u)];
+        y[j] = tile[k * TERM + B_BEGIN + across + j * (STEP_ACROSS / 4u)];
     [[unroll]] for (uint i = 0u; i < ROW_BLOCK; i++)
         [[unroll]] for (uint j = 0u; j < SQUARES_ACROSS; j++)
             sum[i * SQUARES_ACROSS + j] = x[i / 4u][i % 4u] * y[j] + sum[i * SQUARES_ACROSS + j];
@@ -254,8 +261,8 @@ void main()
     operand_advance(b_operand, b_along, WIDE_B, done);
 
     [[dont_unroll]] for (;;) {
-        store(a_along, WIDE_A, ROWS, 0u, A_COUNT, 0u, A_TERM);
-        store(b_along, WIDE_B, COLUMNS, A_COUNT, B_COUNT, B_BEGIN, B_TERM);
+        store(a_along, WIDE_A, ROWS, 0u, A_COUNT, 0u);
+        store(b_along, WIDE_B, COLUMNS, A_COUNT, B_COUNT, B_BEGIN);
         barrier();
         bool more = done < terms;
         if (more) {

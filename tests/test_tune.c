@@ -73,16 +73,16 @@ static const GemmChoice gemm_choices[] = {
     {&IRIS,     960,  192, 1024, 0, true,   64,  64, 16,  0, 1},
     {&ARC,     4096, 4096, 1024, 0, false, 128,  64, 16,  0, 1},
     /* the input product of a layer: T N rows, 4 H columns */
-    {&RADEON,  3200,  256,    8, 0, true,  128,  64, 16, 32, 1},
+    {&RADEON,  3200,  256,    8, 0, true,   64,  64, 16, 32, 1},
     {&GEFORCE, 2048, 1024,  128, 0, true,  128, 128, 16,  0, 1},
     {&GEFORCE, 3200, 2048,  512, 0, true,  128, 128, 16,  0, 1},
     /* few rows: small tiles, which waste less and are more */
-    {&GEFORCE,   32, 1024,  256, 0, true,   32,  32, 16,  0, 1},
+    {&GEFORCE,   32, 1024,  256, 0, true,   32,  32,  8,  0, 1},
     {&IRIS,       1,    1,    1, 0, false,  32,  32, 16,  0, 1},
     /* a layer's gradients: few rows and columns of many terms, in slices where there is scratch */
     {&RADEON,    74,  256, 3200, 0,       true, 32, 32, 16, 32,  1},
     {&RADEON,    74,  256, 3200, 1 << 20, true, 32, 32, 16, 32, 10},
-    {&GEFORCE,   74,  256, 3200, 1 << 20, true, 32, 32, 16,  0, 10},
+    {&GEFORCE,   74,  256, 3200, 1 << 20, true, 32, 32,  8,  0, 10},
     {&IRIS,      74,  256, 3200, 1 << 20, true, 128, 64, 16, 0,  4},
     {&RADEON,    74,  256, 3200, 74 * 256 * 3, true, 32, 32, 16, 32, 3},
     {&GEFORCE, 2050, 4096, 3200, 1 << 24, true, 128, 128, 16, 0, 1},
@@ -127,10 +127,11 @@ Test(tune, gemm_shapes_fit_the_device_and_the_kernel)
             uint32_t invocations = rows / s[VKL_GEMM_SPEC_ROW_BLOCK] * (columns / s[VKL_GEMM_SPEC_COLUMN_BLOCK]);
             cr_assert_eq(s[VKL_SPEC_WORKGROUP], invocations);
             cr_assert(invocations <= caps.workgroup_invocations);
-            cr_assert((rows + 4 + columns + 4) * depth * 4 <= caps.shared_memory);
+            cr_assert((rows + columns + 4) * depth * 4 <= caps.shared_memory);
             cr_assert(rows >= VKL_GEMM_TILE_LEAST && columns >= VKL_GEMM_TILE_LEAST);
             cr_assert(depth % s[VKL_GEMM_SPEC_UNROLL] == 0);
-            /* whole vectors for every invocation, and as many of each row */
+            /* whole vectors for every invocation, at most two, and as many of each row */
+            cr_assert(rows * depth <= 8 * invocations && columns * depth <= 8 * invocations);
             cr_assert(rows * depth % (4 * invocations) == 0 && columns * depth % (4 * invocations) == 0);
             cr_assert(invocations % (rows / 4) == 0 && invocations % (columns / 4) == 0 && invocations % depth == 0);
             cr_assert(invocations % rows == 0 && invocations % columns == 0);
