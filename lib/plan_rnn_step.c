@@ -153,7 +153,7 @@ static uint32_t second_of(const Call *call, int binding, const Pair *pair)
 static Pair option_of(const Layers *layers, const VklRnnPlace place[2], uint64_t directions)
 {
     Pair pair = no_pair();
-    for (uint64_t i = 0; i < directions; i++)
+    for (uint64_t i = 0; i < directions && i < 2; i++) /* 2: a compiler that unrolls would warn of a third */
         pair.at[i] = param(layers, layers->form.gru_after ? place[i].b_hh : place[i].peephole);
     return pair;
 }
