@@ -182,8 +182,10 @@ static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
 {
     uint64_t widest = larger(desc->input_size, form->W);
     *work = (Work){.side = lay_out_side(desc, form, N, arena)};
-    if (desc->storage == VKL_STORAGE_FLOAT16)
+    if (desc->storage == VKL_STORAGE_FLOAT16) {
         work->params = hand_out(arena, vkl_rnn_params(desc));
+        work->packed = hand_out(arena, vkl_rnn_params(desc) / 2);
+    }
     if (desc->batch_first || (backward && lengths)) /* x past the end of a row may hold anything, which no gradient is to see */
         work->x = hand_out(arena, T * N * desc->input_size);
     if (backward) {

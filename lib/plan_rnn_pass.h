@@ -36,15 +36,16 @@ typedef struct Arena {
 /* The workspace of a forward or a backward pass. */
 typedef struct Work {
     Side side;
-    VklArray params; /* storage of halves: the parameters with rounded matrices */
-    VklArray x;      /* batch_first: x in time-major order */
-    VklArray dy[2];  /* gradients of layers' outputs, in turn [T][N][.] */
-    VklArray dh;     /* projection: total gradients of h for each direction [T][N][P]; fused: one step */
-    VklArray last;   /* fused: gradient of the last step with ghn */
-    VklArray spread; /* skip input, both directions: gradient of x of the second */
+    VklArray params;   /* storage of halves: the parameters with rounded matrices */
+    VklArray packed;   /* and all of them as halves, two and two, for kernels that read W so */
+    VklArray x;        /* batch_first: x in time-major order */
+    VklArray dy[2];    /* gradients of layers' outputs, in turn [T][N][.] */
+    VklArray dh;       /* projection: total gradients of h for each direction [T][N][P]; fused: one step */
+    VklArray last;     /* fused: gradient of the last step with ghn */
+    VklArray spread;   /* skip input, both directions: gradient of x of the second */
     VklArray products; /* for partial sums of the weights' gradients */
     uint64_t products_count;
-    Arena rest;      /* what lay_out() takes from `other` */
+    Arena rest; /* what lay_out() takes from `other` */
 } Work;
 
 typedef struct Layers {
@@ -80,6 +81,7 @@ void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place);
 /* Storage of halves (else nothing): the parameters that a pass reads, before all else; what a layer's backward needs into the reserve after
  * its forward, and out of it before its backward. */
 void vkl_rnn_round_params(const Layers *layers);
+void vkl_rnn_pack_params(const Layers *layers, uint64_t layer, uint64_t d); /* for steps that read them */
 void vkl_rnn_keep_halves(const Layers *layers, const Memory *memory);
 void vkl_rnn_restore_halves(const Layers *layers, const Memory *memory);
 
@@ -167,6 +169,17 @@ static inline VklArray param(const Layers *layers, uint64_t at)
 {
     bool halves = layers->desc->storage == VKL_STORAGE_FLOAT16;
     return at == VKL_RNN_NONE ? VKL_NO_ARRAY : vkl_array_at(halves ? layers->work.params : layers->pass->params, at);
+}
+
+/* Whether steps of one dispatch read a matrix that begins there as packed halves, and where it is then. */
+static inline bool reads_halves(const Layers *layers, uint64_t at)
+{
+    return layers->desc->storage == VKL_STORAGE_FLOAT16 && layers->plan->caps->arch == VKL_ARCH_GPU && at % 4 == 0;
+}
+
+static inline VklArray packed_param(const Layers *layers, uint64_t at)
+{
+    return vkl_array_at(layers->work.packed, at / 2);
 }
 
 static inline VklArray gradient(const Layers *layers, uint64_t at)

@@ -158,6 +158,31 @@ static Pair option_of(const Layers *layers, const VklRnnPlace place[2], uint64_t
     return pair;
 }
 
+/* W of each part, from these numbers of params on; all of them as halves, or none. */
+static Pair weights_of(const Layers *layers, Call *call, const uint64_t at[2], uint64_t directions, uint64_t w_ld)
+{
+    Pair w = no_pair();
+    bool halves = w_ld % 4 == 0;
+    for (uint64_t i = 0; i < directions; i++)
+        halves = halves && reads_halves(layers, at[i]);
+    for (uint64_t i = 0; i < directions; i++)
+        w.at[i] = halves ? packed_param(layers, at[i]) : param(layers, at[i]);
+    call->flags |= halves ? VKL_STEP_HALVES : 0;
+    call->wide = at[0] % 4 == 0 && w_ld % 4 == 0;
+    return w;
+}
+
+/* Elements that a matrix takes, and its position as the kernel counts. */
+static uint64_t w_elements(const Call *call, uint64_t numbers)
+{
+    return call->flags & VKL_STEP_HALVES ? blocks(numbers, 2) : numbers;
+}
+
+static uint32_t w_position(const Call *call, uint32_t element)
+{
+    return call->flags & VKL_STEP_HALVES ? 2 * element : element;
+}
+
 static Call forward_call(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, uint64_t s,
                          uint32_t form_of_call)
 {
@@ -169,12 +194,13 @@ static Call forward_call(const Layers *layers, const Memory *memory, uint64_t la
     bool project = form_of_call == VKL_STEP_PROJECT, lstm = form_of_call <= VKL_STEP_LSTM,
          projected = lstm && layers->desc->projection;
     VklRnnPlace place[2];
-    Pair gates = no_pair(), w = no_pair(), c = no_pair(), c_next = no_pair(), to = no_pair(), h = no_pair(), h_next = no_pair();
+    uint64_t w_at[2];
+    Pair gates = no_pair(), c = no_pair(), c_next = no_pair(), to = no_pair(), h = no_pair(), h_next = no_pair();
     for (uint64_t i = 0; i < directions; i++) {
         uint64_t t = time_of(layers, d + i, s, false), before = slot_before(layers, d + i, t);
         vkl_rnn_place(layers->desc, layer, d + i, &place[i]);
         gates.at[i] = gates_at(layers, memory, d + i, t);
-        w.at[i] = param(layers, project ? place[i].w_hr : place[i].w_hh + (first ? H : 0));
+        w_at[i] = project ? place[i].w_hr : place[i].w_hh + (first ? H : 0);
         h.at[i] = h_at(layers, memory, before, (d + i) * P);
         h_next.at[i] = h_at(layers, memory, t + 1, (d + i) * P);
         if (lstm) {
@@ -190,11 +216,11 @@ static Call forward_call(const Layers *layers, const Memory *memory, uint64_t la
     call.k = project || second ? H : P;
     call.gates = first ? 2 : second || project ? 1 : form->gates;
     uint64_t w_ld = project ? P : form->columns, row = rows_reach(layers, form->h_ld, form->h_ld - d * P);
-    Pair option = option_of(layers, place, directions);
+    Pair option = option_of(layers, place, directions), w = weights_of(layers, &call, w_at, directions, w_ld);
     if (!project)
         cover_pair(&call, 0, &gates, rows_reach(layers, form->width, form->width));
     cover_pair(&call, 0, &to, N * H);
-    cover_pair(&call, 1, &w, (call.k - 1) * w_ld + call.gates * call.units);
+    cover_pair(&call, 1, &w, w_elements(&call, (call.k - 1) * w_ld + call.gates * call.units));
     cover_pair(&call, 1, &option, 3 * H);
     cover_pair(&call, 2, &c, N * H);
     cover_pair(&call, 2, &c_next, N * H);
@@ -209,8 +235,7 @@ static Call forward_call(const Layers *layers, const Memory *memory, uint64_t la
     call.access[3] = VKL_READ_WRITE;
     call.access[4] = VKL_READ;
     bool keep = layers->pass->training || form->gru_before;
-    call.flags = flags_of(layers, form->masks, project) | (keep ? VKL_STEP_KEEP : 0) | (projected ? VKL_STEP_PROJECTED : 0);
-    call.wide = w.at[0].at % 4 == 0 && w_ld % 4 == 0;
+    call.flags |= flags_of(layers, form->masks, project) | (keep ? VKL_STEP_KEEP : 0) | (projected ? VKL_STEP_PROJECTED : 0);
     struct VklStepForwardArgs *args = &call.args.STEP_FORWARD;
     *args = (struct VklStepForwardArgs){
         .rows = (uint32_t)N,
@@ -224,7 +249,7 @@ static Call forward_call(const Layers *layers, const Memory *memory, uint64_t la
         .c = or_zero(first_of(&call, 2, &c)),
         .c_step = first_of(&call, 2, &c_next) - first_of(&call, 2, &c),
         .to = or_zero(first_of(&call, 0, &to)),
-        .w = first_of(&call, 1, &w),
+        .w = w_position(&call, first_of(&call, 1, &w)),
         .w_ld = (uint32_t)w_ld,
         .option = first_of(&call, 1, &option),
         .lengths = lengths_at(layers),
@@ -235,7 +260,7 @@ static Call forward_call(const Layers *layers, const Memory *memory, uint64_t la
         .h_second = second_of(&call, 3, &h),
         .c_second = or_zero(second_of(&call, 2, &c)),
         .to_second = or_zero(second_of(&call, 0, &to)),
-        .params_second = second_of(&call, 1, &w) - first_of(&call, 1, &w),
+        .params_second = w_position(&call, second_of(&call, 1, &w) - first_of(&call, 1, &w)),
         .t_second = (uint32_t)time_of(layers, d + directions - 1, s, false),
     };
     return call;
@@ -253,7 +278,8 @@ static Call backward_call(const Layers *layers, const Memory *memory, uint64_t l
          projected = lstm && layers->desc->projection;
     bool gru = first || second || form_of_call == VKL_STEP_GRU;
     VklRnnPlace place[2];
-    Pair gates = no_pair(), next = no_pair(), w = no_pair(), gy = no_pair(), c = no_pair(), c_prev = no_pair(), dc_in = no_pair(),
+    uint64_t w_at[2];
+    Pair gates = no_pair(), next = no_pair(), gy = no_pair(), c = no_pair(), c_prev = no_pair(), dc_in = no_pair(),
          dc_out = no_pair();
     uint64_t gy_ld = projected ? P : gy_of[0].ld;
     for (uint64_t i = 0; i < directions; i++) {
@@ -263,7 +289,7 @@ static Call backward_call(const Layers *layers, const Memory *memory, uint64_t l
         gates.at[i] = gates_at(layers, memory, d + i, t);
         if (!second && !projected && s)
             next.at[i] = gates_at(layers, memory, d + i, done);
-        w.at[i] = param(layers, projected ? place[i].w_hr : place[i].w_hh + (first ? H : 0));
+        w_at[i] = projected ? place[i].w_hr : place[i].w_hh + (first ? H : 0);
         gy.at[i] = projected ? step_of(layers, vkl_rnn_dh(layers, d + i), t, P) : second ? VKL_NO_ARRAY : gy_of[i].at;
         if (lstm) {
             bool has_dc = s || vkl_has(layers->pass->gcn) || layers->desc->peephole;
@@ -287,10 +313,10 @@ static Call backward_call(const Layers *layers, const Memory *memory, uint64_t l
                     : first ? H
                             : form->h_view,
              h_rows = rows_reach(layers, form->h_ld, H);
-    Pair option = option_of(layers, place, directions);
+    Pair option = option_of(layers, place, directions), w = weights_of(layers, &call, w_at, directions, w_ld);
     cover_pair(&call, 0, &gates, rows_reach(layers, form->width, form->width));
     cover_pair(&call, 0, &next, rows_reach(layers, form->width, form->width));
-    cover_pair(&call, 1, &w, (call.units - 1) * w_ld + larger(call.k, 1));
+    cover_pair(&call, 1, &w, w_elements(&call, (call.units - 1) * w_ld + larger(call.k, 1)));
     cover_pair(&call, 1, &option, 3 * H);
     cover_pair(&call, 2, &c, gru ? h_rows : N * (project ? P : H));
     cover_pair(&call, 2, &c_prev, N * H);
@@ -304,7 +330,7 @@ static Call backward_call(const Layers *layers, const Memory *memory, uint64_t l
     call.access[3] = VKL_READ;
     bool carries = gru || project || (!projected && (vkl_has(layers->pass->lengths) || (s == 0 && carried)));
     call.access[4] = carries ? VKL_READ_WRITE : VKL_READ;
-    call.flags = flags_of(layers, projected ? 0 : form->masks, project) | (projected ? VKL_STEP_PROJECTED : 0);
+    call.flags |= flags_of(layers, projected ? 0 : form->masks, project) | (projected ? VKL_STEP_PROJECTED : 0);
     struct VklStepBackwardArgs *args = &call.args.STEP_BACKWARD;
     *args = (struct VklStepBackwardArgs){
         .rows = (uint32_t)N,
@@ -320,7 +346,7 @@ static Call backward_call(const Layers *layers, const Memory *memory, uint64_t l
         .state_step = gru ? (uint32_t)form->h_ld : first_of(&call, 2, &c_prev) - first_of(&call, 2, &c),
         .dc_in = first_of(&call, 2, &dc_in),
         .dc_out = or_zero(first_of(&call, 2, &dc_out)),
-        .w = first_of(&call, 1, &w),
+        .w = w_position(&call, first_of(&call, 1, &w)),
         .w_ld = (uint32_t)w_ld,
         .option = lstm ? first_of(&call, 1, &option) : VKL_ABSENT,
         .carry = at_or_absent(carries, side->carry),
@@ -332,7 +358,7 @@ static Call backward_call(const Layers *layers, const Memory *memory, uint64_t l
         .c_second = or_zero(second_of(&call, 2, &c)),
         .dc_in_second = second_of(&call, 2, &dc_in),
         .dc_out_second = or_zero(second_of(&call, 2, &dc_out)),
-        .params_second = second_of(&call, 1, &w) - first_of(&call, 1, &w),
+        .params_second = w_position(&call, second_of(&call, 1, &w) - first_of(&call, 1, &w)),
         .t_second = (uint32_t)time_of(layers, d + directions - 1, s, true),
     };
     return call;
@@ -425,6 +451,8 @@ void vkl_rnn_prepare_steps(const Layers *layers, uint64_t layer, uint64_t d, uin
     const VklRnnForm *form = &layers->form;
     const Side *side = &layers->work.side;
     uint64_t N = layers->N, P = form->P;
+    for (uint64_t i = 0; i < directions; i++)
+        vkl_rnn_pack_params(layers, layer, d + i);
     if (vkl_has(layers->pass->lengths))
         move(layers, side_at(layers, side->lengths), N, layers->pass->lengths, N, 1, N, false);
     if (!form->masks)

@@ -4,13 +4,19 @@
  * parameters reads them there. What backward needs: packed into the reserve layer by layer. */
 #include "plan_rnn_pass.h"
 
+/* Where a direction of a layer begins: absent tensors are at the largest number. */
+static uint64_t begin_of(const VklRnnPlace *place)
+{
+    return smaller(smaller(place->w_ih, place->w_hh), place->b_ih);
+}
+
 /* One direction of a layer: its matrices, and between and behind them biases and peepholes. */
 static void round_direction(const Layers *layers, uint64_t layer, uint64_t d)
 {
     VklRnnPlace place;
     vkl_rnn_place(layers->desc, layer, d, &place);
     uint64_t columns = layers->form.columns, none = VKL_RNN_NONE;
-    uint64_t begin = smaller(smaller(place.w_ih, place.w_hh), place.b_ih); /* absent ones are the largest */
+    uint64_t begin = begin_of(&place);
     uint64_t behind_ih = place.w_ih == none ? begin : place.w_ih + place.inputs * columns;
     uint64_t behind_hh = place.w_hh + layers->form.P * columns, hr = place.w_hr == none ? place.end : place.w_hr;
     vkl_plan_narrow(layers->plan,
@@ -28,6 +34,18 @@ void vkl_rnn_round_params(const Layers *layers)
     for (uint64_t layer = 0; layer < layers->desc->layers; layer++)
         for (uint64_t d = 0; d < layers->form.D; d++)
             round_direction(layers, layer, d);
+}
+
+void vkl_rnn_pack_params(const Layers *layers, uint64_t layer, uint64_t d)
+{
+    VklRnnPlace place;
+    vkl_rnn_place(layers->desc, layer, d, &place);
+    uint64_t begin = begin_of(&place);
+    if (reads_halves(layers, begin))
+        vkl_plan_narrow(layers->plan, &(VklNarrow){.form = VKL_NARROW_PACK,
+                                                   .count = place.end - begin,
+                                                   .dst = packed_param(layers, begin),
+                                                   .src = vkl_array_at(layers->pass->params, begin)});
 }
 
 void vkl_rnn_keep_halves(const Layers *layers, const Memory *memory)

@@ -310,6 +310,7 @@ struct VklJoinArgs {
 #define VKL_STEP_COUPLED 2u      /* as VKL_POINT_COUPLED */
 #define VKL_STEP_INTERLEAVED 4u  /* the gates of a unit lie side by side, in rows of gates and in W; else they are `units` apart */
 #define VKL_STEP_PROJECTED 8u    /* LSTM forward: what goes out is m; backward: dh is the product of gy and W [units][k] */
+#define VKL_STEP_HALVES 16u       /* W is packed halves: w and w_ld count halves, from the binding's beginning on as if all were; multiples of 4 */
 #define VKL_STEP_MASKS_SHIFT 8   /* n above */
 
 /* State: c of an LSTM. Beside the gates, in their binding, at `to`, rows units apart: GRU_FIRST rh, projected LSTM m; the same, rows k apart, as

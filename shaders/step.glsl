@@ -27,6 +27,8 @@ const bool interleaved = (flags & VKL_STEP_INTERLEAVED) != 0u, projected = (flag
 const uint MASKS = flags >> VKL_STEP_MASKS_SHIFT;
 const uint phase = form == VKL_STEP_GRU_FIRST ? 1u : form == VKL_STEP_GRU_SECOND ? 2u : 0u; /* as cell.glsl counts them */
 
+const bool halves = (flags & VKL_STEP_HALVES) != 0u;
+
 #define BLOCK 4096u /* terms of a sum that are added at once */
 
 bool second_part()
@@ -37,6 +39,27 @@ bool second_part()
 uint params_at(uint position)
 {
     return args.off1 + position + (second_part() ? args.params_second : 0u);
+}
+
+/* The first number of W, and those from a position on. */
+uint w_begin()
+{
+    return params_at(args.w) + (halves ? args.off1 : 0u);
+}
+
+float weight_at(uint at)
+{
+    if (halves)
+        return unpackHalf2x16(params_halves[at >> 1])[at & 1u];
+    return params[at];
+}
+
+vec4 four_weights_at(uint at)
+{
+    if (!halves)
+        return params_wide[at >> 2];
+    uvec2 two = params_halves_wide[at >> 2];
+    return vec4(unpackHalf2x16(two.x), unpackHalf2x16(two.y));
 }
 
 float option_at(uint position)

@@ -9,6 +9,8 @@ layout(binding = 0) buffer Gates { float gates[]; };
 layout(binding = 0) buffer GatesWide { vec4 gates_wide[]; };
 layout(binding = 1) readonly buffer Params { float params[]; };
 layout(binding = 1) readonly buffer ParamsWide { vec4 params_wide[]; };
+layout(binding = 1) readonly buffer ParamsHalves { uint params_halves[]; };
+layout(binding = 1) readonly buffer ParamsHalvesWide { uvec2 params_halves_wide[]; };
 layout(binding = 2) buffer State { float state[]; };
 layout(binding = 3) readonly buffer Gy { float gy[]; };
 layout(binding = 3) readonly buffer GyWide { vec4 gy_wide[]; };
@@ -39,11 +41,11 @@ void product(uint x_at, uint x_ld, uint row0, uint unit0, uint slice)
     [[unroll]] for (uint r = 0u; r < ROWS; r++)
         x_row[r] = x_at + row_at(row0 + r) * x_ld;
     [[unroll]] for (uint u = 0u; u < UNITS; u++)
-        w_row[u] = params_at(args.w) + unit_at(unit0 + u) * args.w_ld;
+        w_row[u] = w_begin() + unit_at(unit0 + u) * args.w_ld;
     [[unroll]] for (uint i = 0u; i < ROWS * UNITS; i++)
         total[i] = 0.0;
     uint columns = args.k / GROUPS;
-    bool aligned = ((x_at | x_ld | params_at(args.w) | args.w_ld | (GROUPS > 1u ? columns : 0u)) & 3u) == 0u;
+    bool aligned = ((x_at | x_ld | w_begin() | args.w_ld | (GROUPS > 1u ? columns : 0u)) & 3u) == 0u;
     for (uint g = 0u; g < GROUPS; g++)
         for (uint begin = g * columns; begin < (g + 1u) * columns; begin += BLOCK) {
             uint end = (g + 1u) * columns - begin < BLOCK ? (g + 1u) * columns : begin + BLOCK;
@@ -56,14 +58,14 @@ void product(uint x_at, uint x_ld, uint row0, uint unit0, uint slice)
                 [[unroll]] for (uint r = 0u; r < ROWS; r++)
                     x[r] = projected ? gy_wide[(x_row[r] + j) >> 2] : gates_wide[(x_row[r] + j) >> 2];
                 [[unroll]] for (uint u = 0u; u < UNITS; u++) {
-                    vec4 w = params_wide[(w_row[u] + j) >> 2];
+                    vec4 w = four_weights_at(w_row[u] + j);
                     [[unroll]] for (uint r = 0u; r < ROWS; r++)
                         sum[r * UNITS + u] += x[r] * w;
                 }
             }
             for (uint j = fours + slice; j < end; j += SLICES)
                 [[unroll]] for (uint u = 0u; u < UNITS; u++) {
-                    float w = params[w_row[u] + j];
+                    float w = weight_at(w_row[u] + j);
                     [[unroll]] for (uint r = 0u; r < ROWS; r++)
                         sum[r * UNITS + u].x += (projected ? gy[x_row[r] + j] : gates[x_row[r] + j]) * w;
                 }

@@ -9,6 +9,8 @@ layout(binding = 0) buffer Gates { float gates[]; };
 layout(binding = 0) buffer GatesWide { vec4 gates_wide[]; };
 layout(binding = 1) readonly buffer Params { float params[]; };
 layout(binding = 1) readonly buffer ParamsWide { vec4 params_wide[]; };
+layout(binding = 1) readonly buffer ParamsHalves { uint params_halves[]; };
+layout(binding = 1) readonly buffer ParamsHalvesWide { uvec2 params_halves_wide[]; };
 layout(binding = 2) buffer State { float state[]; };
 layout(binding = 3) buffer Hidden { float h[]; };
 layout(binding = 3) buffer HiddenWide { vec4 h_wide[]; };
@@ -35,16 +37,16 @@ float operand_at(uint at)
 vec4 weights_at(uint at, uint vector)
 {
     if (wide)
-        return params_wide[(at + vector * args.units) >> 2];
+        return four_weights_at(at + vector * args.units);
     if (interleaved)
-        return params_wide[at >> 2];
-    vec4 w = vec4(params[at], 0.0, 0.0, 0.0);
+        return four_weights_at(at);
+    vec4 w = vec4(weight_at(at), 0.0, 0.0, 0.0);
     if (GATES > 1u)
-        w.y = params[at + args.units];
+        w.y = weight_at(at + args.units);
     if (GATES > 2u)
-        w.z = params[at + 2u * args.units];
+        w.z = weight_at(at + 2u * args.units);
     if (GATES > 3u)
-        w.w = params[at + 3u * args.units];
+        w.w = weight_at(at + 3u * args.units);
     return w;
 }
 
@@ -147,7 +149,7 @@ void main()
 
     uint unit = outside ? 0u : unit0;
     product(beside ? to : MASKS > 0u ? h_before + copies : h_before, beside ? args.k : args.h_ld, row0,
-            params_at(args.w) + unit * (interleaved ? 4u : 1u), slice);
+            w_begin() + unit * (interleaved ? 4u : 1u), slice);
     if (SLICES > 1u)
         join_slices(slice, lane, lanes);
     if (outside)

@@ -13,6 +13,7 @@
 #include "harness.h"
 #include "internal.h"
 #include "placed.h"
+#include "plan_rnn.h"
 
 #include "../tools/covering.h"
 
@@ -1087,14 +1088,19 @@ static void check_halves(Problem *problem)
     job_end(&exact);
 }
 
+/* As the device is, and as a GPU without cooperative matrices, whose steps read packed halves. */
 Test(operator, halves_with_every_two_options)
 {
     static CoveringRow rows[COVERING_CAPACITY];
     const size_t count = covering_table(rows, true);
-    for (size_t r = 0; r < count; r++) {
+    device->caps.cooperative[0] = 0;
+    for (size_t r = 0; r < 2 * count; r++) {
         Problem problem;
-        cr_assert(covering_problem(&rows[r], &problem));
-        draw_halves(&problem, (uint32_t)r + 1, WEIGHTS);
+        device->caps.arch = r < count ? device->caps.arch : VKL_ARCH_GPU;
+        if (r >= count && test_is_vulkan() && r % 9) /* a software device compiles for each row anew, and for long */
+            continue;
+        cr_assert(covering_problem(&rows[r % count], &problem));
+        draw_halves(&problem, (uint32_t)(r % count) + 1, WEIGHTS);
         check_halves(&problem);
         problem_free(&problem);
     }
@@ -1172,7 +1178,7 @@ Test(operator, weights_too_large_for_a_half_are_seen)
 }
 
 /* Of each (t, n) of an LSTM layer the reserve keeps gates in 2 H numbers, c and h in H each; the workspace has the gates of one layer, and the
- * parameters. */
+ * parameters, as numbers and packed. */
 Test(operator, halves_take_less_reserve)
 {
     enum { T = 64, N = 32, H = 64, LAYERS = 3 };
@@ -1188,5 +1194,41 @@ Test(operator, halves_take_less_reserve)
     }
     cr_assert_eq(sizes[1].params, sizes[0].params);
     cr_assert_eq(sizes[0].reserve - sizes[1].reserve, (uint64_t)4 * LAYERS * T * N * 2 * H);
-    cr_assert_eq(sizes[1].backward_workspace - sizes[0].backward_workspace, (uint64_t)4 * 4 * T * N * H + sizes[0].params);
+    cr_assert_eq(sizes[1].backward_workspace - sizes[0].backward_workspace,
+                 (uint64_t)4 * 4 * T * N * H + sizes[0].params / 2 * 3);
+}
+
+/* A plan for a GPU, whatever the device. */
+Test(operator, steps_read_packed_halves_on_gpus)
+{
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_GRU, 5, 8);
+    desc.storage = VKL_STORAGE_FLOAT16;
+    desc.path = VKL_RNN_PATH_STEP;
+    VklCaps caps = device->caps;
+    caps.arch = VKL_ARCH_GPU;
+    VklPlan plan;
+    vkl_plan_init(&plan, &caps);
+    const VklRnnPass pass = {.desc = &desc,
+                             .T = 3,
+                             .N = 2,
+                             .params = vkl_array(VKL_SLOT_PARAMS, 0),
+                             .x = vkl_array(VKL_SLOT_X, 0),
+                             .lengths = VKL_NO_ARRAY,
+                             .h0 = VKL_NO_ARRAY,
+                             .c0 = VKL_NO_ARRAY,
+                             .y = vkl_array(VKL_SLOT_Y, 0),
+                             .hn = VKL_NO_ARRAY,
+                             .cn = VKL_NO_ARRAY,
+                             .reserve = VKL_NO_ARRAY,
+                             .workspace = vkl_array(VKL_SLOT_WORKSPACE, 0),
+                             .state = VKL_NO_ARRAY};
+    size_t packed = 0, steps = 0;
+    vkl_plan_rnn_forward(&plan, &pass);
+    cr_assert(plan.status == VKL_OK || caps.storage_buffers < 5, "%s", plan.error);
+    for (size_t i = 0; i < plan.count; i++) {
+        packed += plan.ops[i].kernel == VKL_KERNEL_NARROW && plan.ops[i].spec[VKL_SPEC_FORM] == VKL_NARROW_PACK;
+        steps += plan.ops[i].kernel == VKL_KERNEL_STEP_FORWARD && plan.ops[i].spec[VKL_SPEC_STEP_FLAGS] & VKL_STEP_HALVES;
+    }
+    cr_assert(caps.storage_buffers < 5 || (packed == 1 && steps == 3), "packed %zu times, read by %zu of 3 steps", packed, steps);
+    vkl_plan_finish(&plan);
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "halves.h"
 #include "kernels.h"
 #include "product.h"
 
@@ -31,7 +32,7 @@ static Step step_of(const VklOp *op)
                   .masks = flags >> VKL_STEP_MASKS_SHIFT};
 }
 
-static float float_of(uint32_t bits)
+static float option_of(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -62,12 +63,12 @@ static uint32_t point_flags(const Step *step)
 }
 
 /* The options of the constants, for either argument struct. */
-#define SET_OPTIONS(args, spec)                                                                                             \
-    ((args)->kinds = (spec)[VKL_SPEC_STEP_KINDS], (args)->preact_clip = float_of((spec)[VKL_SPEC_STEP_PREACT_CLIP]),        \
-     (args)->cell_clip = float_of((spec)[VKL_SPEC_STEP_CELL_CLIP]), (args)->alpha0 = float_of((spec)[VKL_SPEC_STEP_ALPHA]), \
-     (args)->beta0 = float_of((spec)[VKL_SPEC_STEP_ALPHA + 1]), (args)->alpha1 = float_of((spec)[VKL_SPEC_STEP_ALPHA + 2]), \
-     (args)->beta1 = float_of((spec)[VKL_SPEC_STEP_ALPHA + 3]), (args)->alpha2 = float_of((spec)[VKL_SPEC_STEP_ALPHA + 4]), \
-     (args)->beta2 = float_of((spec)[VKL_SPEC_STEP_ALPHA + 5]))
+#define SET_OPTIONS(args, spec)                                                                                               \
+    ((args)->kinds = (spec)[VKL_SPEC_STEP_KINDS], (args)->preact_clip = option_of((spec)[VKL_SPEC_STEP_PREACT_CLIP]),         \
+     (args)->cell_clip = option_of((spec)[VKL_SPEC_STEP_CELL_CLIP]), (args)->alpha0 = option_of((spec)[VKL_SPEC_STEP_ALPHA]), \
+     (args)->beta0 = option_of((spec)[VKL_SPEC_STEP_ALPHA + 1]), (args)->alpha1 = option_of((spec)[VKL_SPEC_STEP_ALPHA + 2]), \
+     (args)->beta1 = option_of((spec)[VKL_SPEC_STEP_ALPHA + 3]), (args)->alpha2 = option_of((spec)[VKL_SPEC_STEP_ALPHA + 4]), \
+     (args)->beta2 = option_of((spec)[VKL_SPEC_STEP_ALPHA + 5]))
 
 /* sum[n] = x W, k terms, for n columns */
 static void product_of(float *sum, size_t n, const float *x, const float *w, size_t w_ld, size_t k)
@@ -80,6 +81,36 @@ static void product_of(float *sum, size_t n, const float *x, const float *w, siz
         for (size_t c = 0; c < n; c++)
             sum[c] += part[c];
     }
+}
+
+/* W as halves, which devices choose to read less; here only tests have a use for them. */
+static float half_at(const uint32_t *w, size_t at)
+{
+    return bits_float(float_of(w[at / 2] >> (16 * (at % 2)) & 0xffffu));
+}
+
+static void product_of_halves(float *sum, size_t n, const float *x, const uint32_t *w, size_t at, size_t w_ld, size_t k)
+{
+    for (size_t c = 0; c < n; c++)
+        sum[c] = 0.0f;
+    for (size_t first = 0; first < k; first += VKL_CPU_BLOCK)
+        for (size_t c = 0; c < n; c++) {
+            float part = 0.0f;
+            for (size_t j = first; j < k && j < first + VKL_CPU_BLOCK; j++)
+                part += x[j] * half_at(w, at + j * w_ld + c);
+            sum[c] += part;
+        }
+}
+
+static void dot_products_of_halves(size_t n, float *sum, const float *x, const uint32_t *w, size_t at, size_t w_ld, size_t k)
+{
+    for (size_t u = 0; u < n; u++)
+        for (size_t first = 0; first < k; first += VKL_CPU_BLOCK) {
+            float part = 0.0f;
+            for (size_t j = first; j < k && j < first + VKL_CPU_BLOCK; j++)
+                part += x[j] * half_at(w, at + u * w_ld + j);
+            sum[u] += part;
+        }
 }
 
 static float masked(const float *side, uint32_t mask, size_t rows, size_t units, size_t g, size_t row, size_t column, float value)
@@ -189,7 +220,13 @@ void VKL_CPU(step_forward)(const VklOp *op, void *const *ptr, uint64_t begin, ui
             const float *x = beside ? to + row * k : h + h_at + in_h + (step.masks ? copies : 0);
             float own[SIDE];
 
-            if (step.interleaved)
+            if (step.flags & VKL_STEP_HALVES)
+                for (size_t g = 0; g < (step.interleaved ? 1 : gates_count); g++)
+                    product_of_halves(own + REC + g * n, step.interleaved ? 4 * n : n, x + (each_its_own ? g * k : 0),
+                                      (const uint32_t *)(const void *)params,
+                                      args->w + (second ? args->params_second : 0) + first * unit_stride + g * units, args->w_ld,
+                                      k);
+            else if (step.interleaved)
                 product_of(own + REC, 4 * n, x, w, args->w_ld, k);
             else
                 for (size_t g = 0; g < gates_count; g++)
@@ -223,8 +260,8 @@ void VKL_CPU(step_forward)(const VklOp *op, void *const *ptr, uint64_t begin, ui
 }
 
 /* dh[n] = the product of a block of units, under its masks. */
-static void product_back(const VklOp *op, const Step *step, float *dh, const float *x, const float *w, const float *side,
-                         size_t g0, size_t row, size_t first, size_t n)
+static void product_back(const VklOp *op, const Step *step, float *dh, const float *x, const float *params, size_t w,
+                         const float *side, size_t g0, size_t row, size_t first, size_t n)
 {
     const struct VklStepBackwardArgs *args = &op->args.STEP_BACKWARD;
     bool under_masks = step->masks && !step->projected && step->form != VKL_STEP_GRU_SECOND;
@@ -234,7 +271,11 @@ static void product_back(const VklOp *op, const Step *step, float *dh, const flo
         dh[u] = 0.0f;
     for (size_t g = 0; g < groups; g++) {
         float sum[UNITS] = {0};
-        dot_products(n, sum, x + g * columns, w + g * columns, args->w_ld, columns);
+        if (step->flags & VKL_STEP_HALVES)
+            dot_products_of_halves(n, sum, x + g * columns, (const uint32_t *)(const void *)params, w + g * columns, args->w_ld,
+                                   columns);
+        else
+            dot_products(n, sum, x + g * columns, params + w + g * columns, args->w_ld, columns);
         for (size_t u = 0; u < n; u++)
             dh[u] += under_masks ? masked(side, args->mask, args->rows, args->units, g0 + g, row, first + u, sum[u]) : sum[u];
     }
@@ -280,14 +321,14 @@ void VKL_CPU(step_backward)(const VklOp *op, void *const *ptr, uint64_t begin, u
             float *gates = all_gates + (second ? args->gates_second : args->gates) + row * args->gates_ld + first * unit_stride;
             const float *gy_row =
                 gy + (second ? args->gy_second : args->gy) + row * (args->gy_ld == VKL_ABSENT ? 0 : args->gy_ld);
-            const float *w = params + args->w + (second ? args->params_second : 0) + first * args->w_ld;
+            size_t w = args->w + (second ? args->params_second : 0) + first * args->w_ld;
             float *carry = args->carry == VKL_ABSENT
                                ? NULL
                                : side + args->carry + (second ? (args->rows * units + 63) / 64 * 64 : 0) + in_state;
             const float *x = step.projected ? gy_row : all_gates + (args->k ? next : 0) + row * args->gates_ld;
             float own[SIDE], dh[UNITS];
 
-            product_back(op, &step, dh, x, w, side, masks_before, row, first, n);
+            product_back(op, &step, dh, x, params, w, side, masks_before, row, first, n);
             for (size_t u = 0; !reset && u < n; u++) {
                 dh[u] += carry ? carry[u] : 0.0f;
                 dh[u] += !step.projected && args->gy_ld != VKL_ABSENT ? gy_row[first + u] : 0.0f;
