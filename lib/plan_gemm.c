@@ -257,6 +257,8 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
     step.m = smaller(gemm->m, (uint64_t)plan->caps->workgroups[1] * tile);
     uint64_t slices = larger(smaller(scratch / (step.m * step.n), plan->caps->workgroups[2]), 1);
     step.k = smaller(gemm->k, VKL_GEMM_MAX_K * slices);
+    if (lanes)
+        step.k = smaller(step.k, vkl_tune_direct_terms(plan->caps, gemm->form, gemm->k));
     if (gemm->form == VKL_GEMM_NT)
         step.n = smaller(step.n, rows_in(window, gemm->ldb, step.k));
     else

@@ -193,7 +193,7 @@ static void copy_op(VklPlan *plan, const VklCopyPiece *pieces, size_t count, con
     struct VklCopyArgs *args = &op->args.COPY;
     uint32_t *counts[] = {&args->count0, &args->count1, &args->count2}, *at[] = {&args->at0, &args->at1, &args->at2};
     uint32_t *modes[] = {&args->mode0, &args->mode1, &args->mode2};
-    uint64_t total = 0;
+    uint64_t total = 0, invocations = 0;
     int access = 0;
     for (size_t i = 0; i < count; i++)
         access |= arena_access(pieces[i].mode);
@@ -206,8 +206,9 @@ static void copy_op(VklPlan *plan, const VklCopyPiece *pieces, size_t count, con
         *at[i] = within(arena, piece->arena);
         *modes[i] = piece->mode;
         total += piece->count;
+        invocations += blocks(piece->count, 4);
     }
-    vkl_plan_linear(plan, op, total);
+    vkl_plan_linear(plan, op, invocations);
     op->work = total;
     vkl_plan_end(plan, op);
 }

@@ -246,6 +246,17 @@ VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n)
     return shape;
 }
 
+#define DIRECT_TERMS 256
+
+uint64_t vkl_tune_direct_terms(const VklCaps *caps, uint32_t form, uint64_t k)
+{
+    /* Blocks that run down long columns find nothing in the caches that their neighbours have read. */
+    if (!lanes_shuffle(caps) || form == VKL_GEMM_NT || k <= 2 * DIRECT_TERMS)
+        return k;
+    uint64_t parts = blocks(k, DIRECT_TERMS);
+    return (blocks(k, parts) + 3) / 4 * 4;
+}
+
 /* Measured with lavapipe of Mesa 22.3 on one processor, in its cycles: a load in all lanes, the multiply-adds of four numbers in all lanes, the
  * cells of a row in all lanes, a dispatch. */
 #define DIRECT_LOAD 45

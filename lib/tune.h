@@ -61,6 +61,8 @@ typedef struct VklDirectShape {
 } VklDirectShape;
 
 VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n);
+/* Terms of its sums that one op should take. */
+uint64_t vkl_tune_direct_terms(const VklCaps *caps, uint32_t form, uint64_t k);
 
 /* The same with cooperative matrices; false where there are none, or where they do not pay. */
 bool vkl_tune_gemm_coop(const VklCaps *caps, uint64_t m, uint64_t n, uint64_t k, uint64_t scratch, VklGemmShape *shape);

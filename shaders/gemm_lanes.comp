@@ -7,7 +7,6 @@
 #define VKL_GLSL
 #include "interface.h"
 #include "activations.glsl"
-#include "when.glsl"
 
 /* GEMM for devices that are CPUs. There shared memory is memory like any other, a barrier is a switch between coroutines, and a load in a
  * loop goes through the lanes one by one; but a shuffle from a lane that is known when the kernel is compiled is one instruction. So a
@@ -86,9 +85,9 @@ vec4 fetch_rows(uint row, uint k)
     } else if (wide_a) {
         bool first = row < args.m_first, second = !first && row < args.m - args.ones;
         x = vec4(1.0);
-        WHEN(first && there)
+        if (first && there)
             x = a_wide[(args.off0 + k * args.lda + row) >> 2];
-        WHEN(second && there)
+        if (second && there)
             x = bias_wide[(args.off3 + k * args.lda_second + (row - args.m_first)) >> 2];
     } else if (there) {
         [[unroll]] for (uint i = 0u; i < 4u; i++)

@@ -420,7 +420,7 @@ struct VklColumnDotArgs {
 };
 
 /* Copies of up to three pieces between an arena and other buffers, in one dispatch. Bindings: arena (read and write), then the three
- * others. Invocations are linear over count0 + count1 + count2. */
+ * others. Invocations are linear: one for each four elements of the first piece, then of the second, then of the third. */
 #define VKL_COPY_LOAD 0  /* arena = other */
 #define VKL_COPY_STORE 1 /* other = arena */
 #define VKL_COPY_ADD 2   /* arena += other */

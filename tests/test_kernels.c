@@ -1001,7 +1001,7 @@ static void copy_check(Rig *rig, const uint64_t counts[5])
     uint64_t at[5], total = 0;
     for (int i = 0; i < 5; i++) {
         at[i] = total;
-        total += counts[i] + 3; /* what lies between the pieces must stay */
+        total += counts[i] + 4; /* what lies between the pieces must stay */
         rig_slot(rig, others[i], counts[i] + 1, 1);
         pieces[i] = (VklCopyPiece){.mode = modes[i],
                                    .arena = rig_array(rig, VKL_SLOT_WORKSPACE, at[i]),
@@ -1045,15 +1045,15 @@ static void copy_check(Rig *rig, const uint64_t counts[5])
 Test(kernels, copy_loads_stores_adds_and_zeroes_pieces_of_any_length)
 {
     static const uint64_t counts[][5] = {
-        {1, 1, 1, 1, 1},
-        {65, 3, 17, 257, 64},
-        {3, 0, 65, 0, 1000},
-        {0, 63, 0, 127, 0},
+        {1, 1, 1, 1, 1}, {65, 3, 17, 257, 64}, {3, 0, 65, 0, 1000}, {0, 63, 0, 127, 0}, {8, 64, 16, 256, 4},
     };
     Rig rig;
     rig_begin(&rig);
-    for (size_t i = 0; i < COUNT(counts); i++)
-        copy_check(&rig, counts[i]);
+    for (int aligned = 0; aligned < 2; aligned++) {
+        rig.aligned = aligned;
+        for (size_t i = 0; i < COUNT(counts); i++)
+            copy_check(&rig, counts[i]);
+    }
     rig_narrow(&rig, 100, 1);
     rig_clear(&rig);
     for (size_t i = 0; i < COUNT(counts); i++)
