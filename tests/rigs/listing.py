@@ -98,6 +98,9 @@ class Intel:
             if found:
                 yield found.group(1)
                 continue
+            if line.startswith('nop'):
+                yield instruction('wait')
+                continue
             found = self.head.match(line)
             if found and line[:1] not in ' \t':  # what is indented describes the message of the line before
                 yield self.one(found.group(1), line, lines[at + 1] if at + 1 < len(lines) else '')
@@ -185,7 +188,7 @@ class Nvidia:
 
 class Adreno:
     label = re.compile(r'(l\d+):')
-    line = re.compile(r'((?:\(\w+\))*)([a-z][\w.]*)(.*)')
+    line = re.compile(r'((?:\(\w+\))*) *([a-z][\w.]*)(.*)')
     rules = [
         (re.compile(pattern), kind)
         for pattern, kind in (
