@@ -83,8 +83,11 @@ void vkl_cpu_device_info(VklDeviceInfo *info)
 
 #define ALIGNMENT 64
 
-static VklCpuScratch *scratch_create(size_t count)
+#define SCRATCH_MOST 64
+
+static VklCpuScratch *scratch_create(size_t threads)
 {
+    size_t count = (threads < SCRATCH_MOST ? threads : SCRATCH_MOST) + 1; /* more threads than that wait for one */
     VklCpuScratch *scratch = NULL;
     char *memory = NULL;
     const size_t block = VKL_CPU_SCRATCH_FLOATS * sizeof(float);
@@ -97,6 +100,7 @@ static VklCpuScratch *scratch_create(size_t count)
         free(memory);
         return NULL;
     }
+    scratch->threads = threads;
     scratch->count = count;
     scratch->memory = memory;
     scratch->blocks = (float *)(void *)(memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT));
@@ -123,7 +127,7 @@ VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limi
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*impl));
     impl->threads = vkl_parallel_threads(context);
     impl->level = best_level();
-    impl->scratch = scratch_create((size_t)impl->threads + 1);
+    impl->scratch = scratch_create(impl->threads);
     VklStatus status =
         impl->scratch ? vkl_device_new(context, &vkl_cpu_backend, &info, &made)
                       : vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused memory to work in");
@@ -314,7 +318,7 @@ static bool prepare_call(const VklExec *exec, CpuCall *call, const VklOp *op, ui
         call->pointers[b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
     call->pointers[VKL_CPU_SCRATCH] = cpu->scratch;
     if (cpu->level->items)
-        cpu->level->items(op, &call->items, &cost);
+        cpu->level->items(op, cpu->threads, &call->items, &cost);
     /* rows of a sequence go through the weights together: no more parts than threads */
     call->part = part_of(cpu, call->items, cost, sequence ? 1 : 4);
     if (!cpu->level->packing)

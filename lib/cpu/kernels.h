@@ -31,8 +31,8 @@ typedef struct VklCpuPacking {
 typedef struct VklCpuLevel {
     const char *name, *title; /* title: what a device calls its driver */
     VklCpuKernel kernels[VKL_KERNEL_COUNT];
-    /* How many items an op has, and about how many multiply-adds one of them costs. NULL: as the plan says. */
-    void (*items)(const VklOp *op, uint64_t *count, uint64_t *cost);
+    /* How many items an op has for so many threads, and about how many multiply-adds one of them costs. NULL: as the plan says. */
+    void (*items)(const VklOp *op, uint32_t threads, uint64_t *count, uint64_t *cost);
     void (*packing)(const VklOp *op, VklCpuPacking *packing);
     VklCpuKernel pack;
     uint64_t part_cost; /* multiply-adds that are worth waking a thread */

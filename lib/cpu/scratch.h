@@ -13,6 +13,7 @@
 #define VKL_CPU_SCRATCH_FLOATS (128 * 1024) /* of a block */
 
 typedef struct VklCpuScratch {
+    size_t threads; /* of the device */
     size_t count;
     float *blocks; /* 64-byte aligned */
     void *memory;  /* that they lie in */

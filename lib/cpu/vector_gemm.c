@@ -4,8 +4,8 @@
 /* Where a block's operands are packed, in a block of scratch. */
 #define SCRATCH_A (CHUNK * BLOCK_COLUMNS)
 #define SCRATCH_BIAS (SCRATCH_A + CHUNK * 16)
-#define SCRATCH_OUT (SCRATCH_BIAS + BLOCK_COLUMNS)
-_Static_assert(SCRATCH_OUT + BLOCK_ROWS * BLOCK_COLUMNS <= VKL_CPU_SCRATCH_FLOATS, "a block of scratch holds it all");
+#define SCRATCH_END (SCRATCH_BIAS + BLOCK_COLUMNS)
+_Static_assert(SCRATCH_END <= VKL_CPU_SCRATCH_FLOATS, "a block of scratch holds it all");
 
 /* ---- Packing ---- */
 
@@ -178,42 +178,63 @@ static void product_block(const Product *p, size_t row, size_t row_end, size_t c
     }
 }
 
-/* Items `begin` to `end` of a product of rows x columns, in the order of vector_items.h. */
-static inline void product_items(const Product *p, size_t rows, size_t columns, uint64_t begin, uint64_t end, float *scratch)
+/* How a product is cut for threads: into blocks of rows, all of about the same size, and of `width` columns. */
+typedef struct Cut {
+    size_t row_blocks, column_blocks, width;
+} Cut;
+
+/* Few blocks are cut again until every thread has as many as the others. */
+static Cut cut_of(size_t rows, size_t columns, size_t threads)
 {
-    size_t row_blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    Cut cut = {(rows + BLOCK_ROWS - 1) / BLOCK_ROWS, (columns + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS, BLOCK_COLUMNS};
+    if (cut.row_blocks * cut.column_blocks >= 4 * threads)
+        return cut;
+    size_t panels = (columns + PANEL - 1) / PANEL, most_columns = panels > 2 ? panels / 2 : 1;
+    size_t most_rows = rows > TILE_ROWS ? rows / TILE_ROWS : 1;
+    while (cut.row_blocks * cut.column_blocks < threads && cut.row_blocks < most_rows)
+        cut.row_blocks++;
+    while (cut.row_blocks * cut.column_blocks % threads && cut.column_blocks < most_columns)
+        cut.column_blocks++;
+    cut.width = (panels + cut.column_blocks - 1) / cut.column_blocks * PANEL;
+    cut.column_blocks = (columns + cut.width - 1) / cut.width;
+    return cut;
+}
+
+/* Items are blocks, those of the same columns one after the other: they share what is packed. */
+static void product_items(const Product *p, size_t rows, size_t columns, size_t threads, uint64_t begin, uint64_t end,
+                          float *scratch)
+{
+    Cut cut = cut_of(rows, columns, threads);
     while (begin < end) {
-        size_t block = (size_t)begin / row_blocks, first = (size_t)begin % row_blocks, n = row_blocks - first;
+        size_t block = (size_t)begin / cut.row_blocks, first = (size_t)begin % cut.row_blocks, n = cut.row_blocks - first;
         if (n > end - begin)
             n = (size_t)(end - begin);
-        size_t row_end = (first + n) * BLOCK_ROWS, column = block * BLOCK_COLUMNS;
-        product_block(p, first * BLOCK_ROWS, row_end < rows ? row_end : rows, column,
-                      columns - column < BLOCK_COLUMNS ? columns : column + BLOCK_COLUMNS, scratch);
+        size_t column = block * cut.width;
+        product_block(p, rows * first / cut.row_blocks, rows * (first + n) / cut.row_blocks, column,
+                      columns - column < cut.width ? columns : column + cut.width, scratch);
         begin += n;
     }
 }
 
 /* ---- The kernel ---- */
 
-void VKL_CPU(items)(const VklOp *op, uint64_t *count, uint64_t *cost)
+void VKL_CPU(items)(const VklOp *op, uint32_t threads, uint64_t *count, uint64_t *cost)
 {
-    uint64_t rows, columns, k;
+    const struct VklGemmArgs *args = &op->args.GEMM;
+    Cut cut;
     switch (op->kernel) {
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
     case VKL_KERNEL_GEMM_LANES:
-        rows = op->args.GEMM.m;
-        columns = op->args.GEMM.n;
-        k = op->args.GEMM.k;
+        cut = cut_of(args->m, args->n, threads);
+        *count = (uint64_t)cut.row_blocks * cut.column_blocks;
+        *cost = (uint64_t)args->m * args->n / (*count ? *count : 1) * args->k;
         break;
     default:
         *count = op->work;
         *cost = op->work_cost;
         return;
     }
-    uint64_t row_blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS, column_blocks = (columns + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
-    *count = row_blocks * column_blocks;
-    *cost = (rows < BLOCK_ROWS ? rows : BLOCK_ROWS) * (columns < BLOCK_COLUMNS ? columns : BLOCK_COLUMNS) * k;
 }
 
 void VKL_CPU(gemm)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
@@ -244,8 +265,9 @@ void VKL_CPU(gemm)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t e
         p.base = p.c;
         p.base_ld = p.ldc;
     }
+    const VklCpuScratch *device = ptr[VKL_CPU_SCRATCH];
     float *scratch = scratch_take(ptr[VKL_CPU_SCRATCH], &index);
-    product_items(&p, args->m, args->n, begin, end, scratch);
+    product_items(&p, args->m, args->n, device->threads, begin, end, scratch);
     scratch_give(ptr[VKL_CPU_SCRATCH], index);
 }
 
