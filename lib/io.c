@@ -67,6 +67,8 @@ static char *make_config(const VklModel *model, const VklPrep *prep)
             complete = json_object_set_new(layer, "both", json_true()) == 0;
         if (complete && layers[i].projection)
             complete = json_object_set_new(layer, "projection", json_integer((json_int_t)layers[i].projection)) == 0;
+        if (complete && layers[i].storage == VKL_STORAGE_FLOAT16)
+            complete = json_object_set_new(layer, "storage", json_string("float16")) == 0;
         complete = json_array_append_new(list, layer) == 0 && complete;
     }
     char *text = NULL;
@@ -446,6 +448,13 @@ static VklStatus read_layer(const Loader *loader, uint32_t index, const json_t *
         return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT,
                         "%s: config: layer %u: 'both' must be true or false, 'projection' a whole number", loader->name,
                         (unsigned)index);
+    const json_t *storage = json_object_get(json, "storage");
+    if (storage && (!json_is_string(storage) ||
+                    (strcmp(json_string_value(storage), "float16") && strcmp(json_string_value(storage), "float32"))))
+        return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT,
+                        "%s: config: layer %u: 'storage' is neither 'float32' nor 'float16'", loader->name, (unsigned)index);
+    if (storage && !strcmp(json_string_value(storage), "float16"))
+        layer->storage = VKL_STORAGE_FLOAT16;
     layer->both = json_is_true(both);
     layer->projection = projection ? (uint64_t)json_integer_value(projection) : 0;
     return VKL_OK;

@@ -68,6 +68,7 @@ static VklRnnDesc rnn_of(const VklLayerDesc *layer, uint64_t inputs)
     desc.direction = layer->both ? VKL_DIRECTION_BOTH : VKL_DIRECTION_FORWARD;
     desc.projection = layer->projection;
     desc.path = layer->path;
+    desc.storage = layer->storage;
     return desc;
 }
 
@@ -126,12 +127,30 @@ static bool read_rate(const char *text, double *rate)
     return digits && *rate <= 1;
 }
 
-/* `piece` loses its path, if there is one behind it. */
+/* What stands behind a recurrent layer: its path, @half, or both. */
+static VklStatus parse_suffixes(VklContext *context, const char *piece, char *at, VklLayerDesc *layer)
+{
+    while (at) {
+        char *next = strchr(at, '@');
+        if (next)
+            *next++ = 0;
+        if (kinds[layer->kind].recurrent && !strcmp(at, "half"))
+            layer->storage = VKL_STORAGE_FLOAT16;
+        else if (!kinds[layer->kind].recurrent || !vkl_rnn_path(at, &layer->path))
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                            "layer '%.60s': '@%.20s' is no path of a recurrent layer: auto, pieces, step, sequence; nor @half",
+                            piece, at);
+        at = next;
+    }
+    return VKL_OK;
+}
+
+/* `piece` loses what stands behind it after an @. */
 static VklStatus parse_layer(VklContext *context, char *piece, VklLayerDesc *layer)
 {
     char name[16] = "", first[24] = "", second[24] = "", extra = 0, *at = strchr(piece, '@');
     if (at)
-        *at = 0;
+        *at++ = 0;
     int fields = sscanf(piece, "%15[^:]:%23[^:]:%23[^:]%c", name, first, second, &extra);
     bool both = !strncmp(name, "bi", 2), tail = !*piece || piece[strlen(piece) - 1] == ':';
     VklLayerDesc made = {.both = both};
@@ -159,11 +178,10 @@ static VklStatus parse_layer(VklContext *context, char *piece, VklLayerDesc *lay
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "layer '%.60s': a %s layer takes a number of units alone", piece,
                         kinds[made.kind].name);
     }
-    if (at && (!kinds[made.kind].recurrent || !vkl_rnn_path(at + 1, &made.path)))
-        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
-                        "layer '%.60s': '@%.20s' is no path of a recurrent layer: auto, pieces, step, sequence", piece, at + 1);
-    *layer = made;
-    return VKL_OK;
+    VklStatus status = parse_suffixes(context, piece, at, &made);
+    if (!status)
+        *layer = made;
+    return status;
 }
 
 VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *layers, uint32_t *count)
@@ -219,6 +237,9 @@ static VklStatus check_layer(VklContext *context, uint32_t index, const VklLayer
     }
     if (!layer->units)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u has 0 units; at least 1 is needed", index);
+    if ((int)layer->storage < 0 || layer->storage > VKL_STORAGE_FLOAT16 || (layer->storage && !kinds[layer->kind].recurrent))
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: a %s layer has no storage %d", index,
+                        kinds[layer->kind].name, (int)layer->storage);
     if (layer->path && !kinds[layer->kind].recurrent)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_model_create: layer %u: a %s layer has no path", index,
                         kinds[layer->kind].name);

@@ -216,11 +216,9 @@ Test(io, models_come_back_to_the_bit)
     vkl_context_destroy(context);
 }
 
-Test(io, loaded_models_predict_the_same_bits)
+static void check_loaded(VklContext *context, VklDevice *device, const char *text)
 {
-    VklContext *context = test_context();
-    VklDevice *device = test_device(context);
-    VklModel *model = make_model(device, 1, "lstm:6,dense:1"), *loaded = NULL;
+    VklModel *model = make_model(device, 1, text), *loaded = NULL;
     float series[40], before[36], after[36];
     uint32_t starts[36];
     test_random(series, 40, 3, 1);
@@ -247,6 +245,15 @@ Test(io, loaded_models_predict_the_same_bits)
     vkl_free(bytes.data);
     vkl_model_destroy(loaded);
     vkl_model_destroy(model);
+}
+
+/* Also where weights are rounded before they are used: the file says so. */
+Test(io, loaded_models_predict_the_same_bits)
+{
+    VklContext *context = test_context();
+    VklDevice *device = test_device(context);
+    check_loaded(context, device, "lstm:6,dense:1");
+    check_loaded(context, device, "lstm:6@half,dense:1");
     vkl_device_destroy(device);
     vkl_context_destroy(context);
 }
@@ -387,6 +394,8 @@ Test(io, refuses_headers_that_do_not_describe_the_model)
         {"\\\"units\\\":3", "\\\"units\\\":0", "model in memory: config: layer 0 has no 'units' of at least 1"},
         {"\\\"units\\\":3", "\\\"units\\\":-3", "model in memory: config: layer 0 has no 'units' of at least 1"},
         {"\\\"units\\\":3", "\\\"units\\\":1e300", "model in memory: config: layer 0 has no 'units' of at least 1"},
+        {"\\\"units\\\":3", "\\\"units\\\":3,\\\"storage\\\":\\\"float8\\\"",
+         "model in memory: config: layer 0: 'storage' is neither 'float32' nor 'float16'"},
         {"\\\"none\\\"", "\\\"softmax\\\"",
          "model in memory: config: layer 1 has no 'activation' of none, tanh, sigmoid or relu"},
         {"\\\"units\\\":3", "\\\"units\\\":4611686018427387905",

@@ -42,6 +42,7 @@ typedef struct VklLayerDesc {
     uint64_t projection;      /* LSTM: outputs of a direction, 0 (default): units */
     double rate;              /* dropout: probability of each number to be dropped, 0 <= rate <= 1 */
     VklRnnPath path;          /* recurrent: how its time steps are done; default VKL_RNN_PATH_AUTO. Model files do not hold it */
+    VklStorage storage; /* recurrent: VKL_STORAGE_FLOAT32 (default) or VKL_STORAGE_FLOAT16, see rnn.h. Model files hold it */
 } VklLayerDesc;
 
 VKL_API VklLayerDesc vkl_layer_lstm(uint64_t units);
@@ -53,6 +54,7 @@ VKL_API VklLayerDesc vkl_layer_dropout(double rate);
 /* Reads layers separated by commas:
  *     lstm:UNITS[:PROJECTION]  gru:UNITS  rnn:UNITS (tanh)  rnn_relu:UNITS    each also with bi before it: bilstm:UNITS ...
  *                              and with the path of its time steps behind it, @pieces, @step, @sequence: lstm:50@step
+ *                              and with @half, whose matrices and kept gates are halves: lstm:50@half, gru:8@step@half
  *     dense:UNITS[:none|tanh|sigmoid|relu]
  *     dropout:RATE
  * as in "lstm:50,dense:1" or "bigru:32,dropout:0.2,lstm:32:16,dense:8:relu,dense:1". At most `*count` layers are written; `*count` is set to how
