@@ -7,8 +7,9 @@
 #include "gang.h"
 #include "vector_product.h"
 
-#define MOST 4096      /* terms of a sum at once */
-#define DIRECT_ROWS 3  /* so few do not pay for packing */
+#define MOST 4096     /* terms of a sum at once */
+#define DIRECT_ROWS 3 /* so few rows, and so few rows in all steps, do not pay for packing */
+#define DIRECT_TIMES 32
 #define GROUP_UNITS 64 /* that are done at once where nothing is packed */
 
 /* ---- What a cell needs ---- */
@@ -54,7 +55,8 @@ static Sizes sizes_of(const VklOp *op)
                    .panel_units = panel_units(op)};
     sizes.panels = (sizes.units + sizes.panel_units - 1) / sizes.panel_units;
     sizes.panel_floats = forward ? sizes.units * cell.vectors * LANES : cell.gates * sizes.units * 2 * LANES;
-    sizes.packed = forward ? f->rows > DIRECT_ROWS : b->steps > 1 || (b->flags & VKL_SEQUENCE_NEXT);
+    sizes.packed = forward ? f->rows > DIRECT_ROWS || (uint64_t)f->rows * f->steps > DIRECT_TIMES
+                           : b->steps > 1 || (b->flags & VKL_SEQUENCE_NEXT);
     return sizes;
 }
 
