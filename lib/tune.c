@@ -112,11 +112,13 @@ static uint64_t sequence_shared(const SequenceGroup *group)
     return 16 * sequence_rows(group) * (slice_fours(group) * group->slices + parts);
 }
 
-/* What the compilers' statistics allow without a spill on any chip that they were asked for: invocations of a workgroup, which share the
+/* What compilers allow without a spill, by the statistics of 22 chips at sizes from 3 to 200: invocations of a workgroup, which share the
  * registers; fours of inputs whose weights are held, 16 registers each, where that is all of a slice and where the rest is read in every
- * step; and rows of an invocation in these two cases. H 64 of an LSTM is held as a whole, of H 128 a half by AMD and NVIDIA. */
+ * step; rows of an invocation; and units that it does the cell of, which take as many registers as a four. Of W_hh, H 64 of an LSTM is held as
+ * a whole, of H 128 a half by AMD and NVIDIA. */
 typedef struct SequenceRegisters {
-    uint64_t lanes, held_all, held_part, rows_all, rows_part; /* held_part: one less in backward */
+    uint64_t lanes, held_all, held_part[2], rows, rows_part, items; /* held_part: forward, backward */
+    uint32_t read_turn;                                             /* fours that are read at once */
 } SequenceRegisters;
 
 static SequenceRegisters sequence_registers(uint32_t vendor)
@@ -124,17 +126,26 @@ static SequenceRegisters sequence_registers(uint32_t vendor)
     switch (vendor) {
     case VKL_VENDOR_AMD:
     case VKL_VENDOR_NVIDIA:
-        return (SequenceRegisters){512, 4, 4, 4, 2};
+        return (SequenceRegisters){512, 4, {4, 3}, 4, 2, 2, 4};
     case VKL_VENDOR_INTEL:
-        return (SequenceRegisters){256, 4, 3, 2, 2};
+        return (SequenceRegisters){256, 4, {2, 2}, 2, 2, 1, 2};
     case VKL_VENDOR_QUALCOMM:
-        return (SequenceRegisters){256, 4, 4, 2, 1};
+        return (SequenceRegisters){256, 4, {3, 3}, 2, 1, 1, 2};
     default: /* Mali has 64 registers for an invocation */
-        return (SequenceRegisters){256, 2, 2, 1, 1};
+        return (SequenceRegisters){256, 2, {2, 2}, 1, 1, 1, 1};
     }
 }
 
-#define SEQUENCE_ITEMS 4
+/* Whether an invocation's registers last for so many rows. Backward has more in them for each; and with 256 invocations each may have twice
+ * the registers that it has with 512. */
+static bool sequence_rows_fit(const SequenceGroup *group, const SequenceRegisters *registers, bool backward)
+{
+    uint64_t items = sequence_items(group);
+    bool narrow = backward || group->lane_rows > 2;
+    if (group->lane_rows > registers->rows || (backward && group->lane_rows > 2))
+        return false;
+    return items <= (narrow ? 1 : registers->items) && (group->lane_rows <= 2 || sequence_lanes(group) <= 256);
+}
 
 static uint64_t sequence_turns(const SequenceGroup *group)
 {
@@ -170,7 +181,7 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
     if (sequence_shared(&group) > caps->shared_memory)
         return false;
     bool all = passes == 1 && slice_fours(&group) <= registers.held_all;
-    group.held = all ? slice_fours(&group) : passes == 1 ? registers.held_part - backward : 0;
+    group.held = all ? slice_fours(&group) : passes == 1 ? registers.held_part[backward] : 0;
 
     /* Small layers: several rows make a subgroup. Large batches: several rows of an invocation hide the time that a step waits, once
      * there are workgroups enough. */
@@ -180,9 +191,10 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
          wider.row_lanes++)
         group = wider;
     wider = group;
-    for (wider.lane_rows = 2; wider.lane_rows <= (all ? registers.rows_all : registers.rows_part) &&
-                              blocks(rows, sequence_rows(&wider)) * sequence_lanes(&wider) >= caps->parallel &&
-                              sequence_shared(&wider) <= caps->shared_memory && sequence_items(&wider) <= SEQUENCE_ITEMS;
+    if (!all)
+        registers.rows = registers.rows_part;
+    for (wider.lane_rows = 2; blocks(rows, sequence_rows(&wider)) * sequence_lanes(&wider) >= caps->parallel &&
+                              sequence_shared(&wider) <= caps->shared_memory && sequence_rows_fit(&wider, &registers, backward);
          wider.lane_rows *= 2)
         group = wider;
 
@@ -195,6 +207,7 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
     shape->spec[VKL_SEQUENCE_SPEC_GROUP_LANES] = (uint32_t)group.group_lanes;
     shape->spec[VKL_SEQUENCE_SPEC_ROW_LANES] = (uint32_t)group.row_lanes;
     shape->spec[VKL_SEQUENCE_SPEC_LANE_ROWS] = (uint32_t)group.lane_rows;
+    shape->spec[VKL_SEQUENCE_SPEC_READ_TURN] = columns % 4 ? 1 : registers.read_turn; /* else read one by one */
     shape->group_rows = sequence_rows(&group);
     if (caps->arch == VKL_ARCH_SOFTWARE) {
         /* these stop a loop after 65,535 turns, all of an invocation's together */

@@ -128,15 +128,16 @@ struct VklCellBackwardArgs {
 
 /* Constants of SEQUENCE_FORWARD and SEQUENCE_BACKWARD. A step's product has inputs (forward h, backward the gradients of the gates) and outputs
  * (forward the columns of W_hh, backward h), both in fours. An invocation sums some fours of inputs into four outputs of some rows:
- * SLICES invocations share a sum; of each slice the weights of the first HELD fours stay in registers, the rest is read again in every step.
- * GROUP_LANES fours of outputs at a time: all of them if HELD is not 0. The workgroup has ROW_LANES x SLICES x GROUP_LANES invocations and
- * does ROW_LANES x LANE_ROWS rows. */
+ * SLICES invocations share a sum; of each slice the weights of the first HELD fours stay in registers, the rest is read again in every step,
+ * READ_TURN fours at once. GROUP_LANES fours of outputs at a time: all of them if HELD is not 0. The workgroup has ROW_LANES x SLICES x
+ * GROUP_LANES invocations and does ROW_LANES x LANE_ROWS rows. */
 #define VKL_SEQUENCE_SPEC_UNITS 3
 #define VKL_SEQUENCE_SPEC_SLICES 4
 #define VKL_SEQUENCE_SPEC_HELD 5
 #define VKL_SEQUENCE_SPEC_GROUP_LANES 6
 #define VKL_SEQUENCE_SPEC_ROW_LANES 7
 #define VKL_SEQUENCE_SPEC_LANE_ROWS 8
+#define VKL_SEQUENCE_SPEC_READ_TURN 9
 
 /* Constants of SEQUENCE_DIRECT_*: the workgroup is one subgroup of LANES invocations, a power of two from 4 on, and does ROWS rows, of as many units
  * or columns at a time as it has lanes or four for each. ROWS and LANES divide one another. With several workgroups on z they divide the units among them;

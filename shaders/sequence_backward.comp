@@ -25,10 +25,10 @@ uint w_at;
 /* Of four inputs to one output. Past the inputs there are zeros, past the outputs whatever there is: no one asks for their sums. */
 vec4 weight_column(uint four, uint output_at)
 {
-    uint at = w_at + (output_at < units ? output_at : units - 1u) * columns;
+    uint at = w_at + (units % 4u == 0u || output_at < units ? output_at : units - 1u) * columns;
     vec4 column;
     if (columns % 4u == 0u)
-        return 4u * four < columns ? w_fours[at / 4u + four] : vec4(0.0);
+        return exact || 4u * four < columns ? w_fours[at / 4u + four] : vec4(0.0);
     [[unroll]] for (uint i = 0u; i < 4u; i++) {
         uint input_at = 4u * four + i;
         column[i] = w[at + (input_at < columns ? input_at : columns - 1u)];

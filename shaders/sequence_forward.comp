@@ -24,14 +24,15 @@ uint w_at;
 /* Past the inputs there are zeros, past the outputs whatever there is: no one asks for their sums. */
 vec4 weight_row(uint input_at, uint group)
 {
-    uint at = (input_at < units ? input_at : units - 1u) * columns;
+    bool inside = exact || input_at < units;
+    uint at = (inside ? input_at : units - 1u) * columns;
     vec4 row;
     if (columns % 4u == 0u)
         row = w_fours[w_at / 4u + at / 4u + group];
     else
         [[unroll]] for (uint i = 0u; i < 4u; i++)
             row[i] = w[w_at + at + (4u * group + i < columns ? 4u * group + i : columns - 1u)];
-    return input_at < units ? row : vec4(0.0);
+    return inside ? row : vec4(0.0);
 }
 
 Weights weights_of(uint four, uint group)

@@ -14,6 +14,7 @@ layout(constant_id = VKL_SEQUENCE_SPEC_HELD) const uint held = 4;
 layout(constant_id = VKL_SEQUENCE_SPEC_GROUP_LANES) const uint group_lanes = 32;
 layout(constant_id = VKL_SEQUENCE_SPEC_ROW_LANES) const uint row_lanes = 1;
 layout(constant_id = VKL_SEQUENCE_SPEC_LANE_ROWS) const uint lane_rows = 1;
+layout(constant_id = VKL_SEQUENCE_SPEC_READ_TURN) const uint read_turn = 1;
 
 const uint lanes = row_lanes * slices * group_lanes;
 const uint group_rows = row_lanes * lane_rows;
@@ -24,6 +25,7 @@ const uint inputs = INPUTS, outputs = OUTPUTS;
 const uint groups = (outputs + 3u) / 4u;
 const uint slice_fours = ((inputs + 3u) / 4u + slices - 1u) / slices;
 const uint input_fours = slice_fours * slices; /* what is past the inputs is 0, and so are its weights */
+const bool exact = 4u * input_fours == inputs;
 const uint held_array = held == 0u ? 1u : 4u * held;
 const uint passes = (groups + group_lanes - 1u) / group_lanes;
 
@@ -88,10 +90,7 @@ void weights_hold()
     }
 }
 
-/* Weights that are read in every step: a few at once, so that registers last. */
-const uint read_fours = slice_fours - held;
-const uint read_turn = 4u;
-const uint read_first = read_fours % read_turn;
+const uint read_first = (slice_fours - held) % read_turn;
 
 vec4 sum[lane_rows];
 

@@ -247,7 +247,7 @@ static const Case cases[] = {
     {VKL_SEQUENCE_LSTM, 70, 3, 4, 1, false, true, false, 16384, 0, LEAST},
     {VKL_SEQUENCE_LSTM, 5, 17, 4, 2, false, true, false, 1, 0, AMD | OTHER},
     {VKL_SEQUENCE_LSTM, 3, 64, 3, 2, true, false, true, 16384, 0, LEAST | AMD},
-    {VKL_SEQUENCE_LSTM, 7, 64, 3, 1, false, true, false, 512, 0, INTEL},
+    {VKL_SEQUENCE_LSTM, 7, 64, 3, 1, false, true, false, 1, 0, AMD | INTEL},
     {VKL_SEQUENCE_LSTM, 9, 65, 3, 1, true, true, false, 1, 0, AMD},
     {VKL_SEQUENCE_LSTM, 3, 128, 2, 1, false, true, false, 1, 0, AMD | ADRENO},
     {VKL_SEQUENCE_LSTM, 2, 257, 2, 2, true, true, true, 16384, 0, LEAST},

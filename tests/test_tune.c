@@ -211,3 +211,103 @@ Test(tune, gemm_reads_one_by_one_where_the_recorders_offsets_are_odd)
         cr_expect_eq(spec[VKL_GEMM_SPEC_VARIANT], cases[i].want, "row %zu: %u", i, spec[VKL_GEMM_SPEC_VARIANT]);
     }
 }
+
+/* ---- Many time steps in one dispatch ---- */
+
+typedef struct SequenceChoice {
+    const Device *device;
+    uint32_t cell;
+    uint64_t rows, units;
+    bool backward;
+    uint32_t workgroup, slices, held, row_lanes, lane_rows, subgroup;
+    bool pays;
+} SequenceChoice;
+
+/* clang-format off */
+static const SequenceChoice sequence_choices[] = {
+    /* H 64: all weights in registers, forward and backward alike */
+    {&RADEON,  VKL_SEQUENCE_LSTM,  32,  64, false, 256,  4, 4,  1, 1, 32, true},
+    {&RADEON,  VKL_SEQUENCE_LSTM,  32,  64, true,  256, 16, 4,  1, 1, 32, true},
+    {&POLARIS, VKL_SEQUENCE_LSTM,  32,  64, false, 256,  4, 4,  1, 1,  0, true},
+    {&GEFORCE, VKL_SEQUENCE_GRU,   32,  64, false, 192,  4, 4,  1, 1,  0, true},
+    {&GEFORCE, VKL_SEQUENCE_GRU,   32,  64, true,  192, 12, 4,  1, 1,  0, true},
+    {&ARC,     VKL_SEQUENCE_LSTM,  32,  64, false, 256,  4, 4,  1, 1,  0, true},
+    {&ADRENO,  VKL_SEQUENCE_LSTM,   1,  64, true,  256, 16, 4,  1, 1,  0, true},
+    /* H 128: half of them, where a workgroup has 512 invocations; less elsewhere */
+    {&RADEON,  VKL_SEQUENCE_LSTM,  32, 128, false, 512,  4, 4,  1, 1, 32, true},
+    {&GEFORCE, VKL_SEQUENCE_LSTM,  32, 128, true,  512, 16, 3,  1, 1,  0, true},
+    {&ARC,     VKL_SEQUENCE_LSTM,  32, 128, false, 256,  2, 2,  1, 1,  0, true},
+    {&ADRENO,  VKL_SEQUENCE_LSTM,   8, 128, false, 256,  2, 3,  1, 1,  0, true},
+    {&FLOOR,   VKL_SEQUENCE_LSTM,  32, 128, false, 128,  1, 2,  1, 1,  0, true},
+    /* beyond it a step of its own reads the weights as fast; there are shapes for who asks */
+    {&RADEON,  VKL_SEQUENCE_LSTM,  32, 129, false, 516 / 4 * 3, 3, 4, 1, 1, 32, false},
+    {&GEFORCE, VKL_SEQUENCE_RNN_TANH, 32, 256, false, 512, 8, 4, 1, 1, 0, true},
+    /* small layers: several rows make a subgroup */
+    {&GEFORCE, VKL_SEQUENCE_LSTM,  32,   8, false,  64,  1, 2,  8, 1,  0, true},
+    {&GEFORCE, VKL_SEQUENCE_LSTM,   3,   8, false,  24,  1, 2,  3, 1,  0, true},
+    {&GEFORCE, VKL_SEQUENCE_LSTM,   1,   1, false,   1,  1, 1,  1, 1,  0, true},
+    /* large batches: several rows of an invocation, as far as registers last */
+    {&RADEON,  VKL_SEQUENCE_LSTM, 256,  64, false, 256,  4, 4,  1, 4, 32, true},
+    {&RADEON,  VKL_SEQUENCE_LSTM, 256,  64, true,  256, 16, 4,  1, 2, 32, true},
+    {&RADEON,  VKL_SEQUENCE_LSTM, 128,  64, false, 256,  4, 4,  1, 2, 32, true},
+    {&RADEON,  VKL_SEQUENCE_LSTM, 256, 128, false, 512,  4, 4,  1, 2, 32, true},
+    {&ARC,     VKL_SEQUENCE_LSTM, 512,  64, false, 256,  4, 4,  1, 2,  0, true},
+    {&FLOOR,   VKL_SEQUENCE_LSTM, 512,  64, false, 128,  2, 2,  1, 1,  0, true},
+};
+/* clang-format on */
+
+Test(tune, sequences_hold_what_registers_hold)
+{
+    for (size_t i = 0; i < COUNT(sequence_choices); i++) {
+        const SequenceChoice *t = &sequence_choices[i];
+        VklCaps caps = caps_of(t->device);
+        VklSequenceShape shape;
+        bool pays;
+        cr_assert(vkl_tune_sequence(&caps, t->cell, t->rows, t->units, t->backward, &shape, &pays));
+        const uint32_t *spec = shape.spec;
+        cr_expect(spec[VKL_SPEC_WORKGROUP] == t->workgroup && spec[VKL_SEQUENCE_SPEC_SLICES] == t->slices &&
+                      spec[VKL_SEQUENCE_SPEC_HELD] == t->held && spec[VKL_SEQUENCE_SPEC_ROW_LANES] == t->row_lanes &&
+                      spec[VKL_SEQUENCE_SPEC_LANE_ROWS] == t->lane_rows && spec[VKL_SPEC_SUBGROUP] == t->subgroup &&
+                      pays == t->pays,
+                  "row %zu, %s, cell %u, %llu x %llu: workgroup %u, %u slices, %u held, %u x %u rows, subgroup %u, pays %d", i,
+                  t->device->name, t->cell, (unsigned long long)t->rows, (unsigned long long)t->units, spec[VKL_SPEC_WORKGROUP],
+                  spec[VKL_SEQUENCE_SPEC_SLICES], spec[VKL_SEQUENCE_SPEC_HELD], spec[VKL_SEQUENCE_SPEC_ROW_LANES],
+                  spec[VKL_SEQUENCE_SPEC_LANE_ROWS], spec[VKL_SPEC_SUBGROUP], pays);
+    }
+}
+
+/* What the kernels take for granted of their constants, and what a device must have, whatever the sizes. */
+Test(tune, sequence_shapes_fit_the_device_and_the_kernels)
+{
+    static const uint64_t sizes[] = {1, 2, 3, 7, 17, 33, 50, 64, 65, 100, 127, 128, 129, 200, 257, 500, 1000, 1024, 1365, 4096};
+    static const uint64_t batches[] = {1, 3, 32, 1000, 100000};
+    for (size_t d = 0; d < COUNT(devices); d++) {
+        VklCaps caps = caps_of(devices[d]);
+        for (size_t i = 0; i < COUNT(sizes) * COUNT(batches) * 6; i++) {
+            uint64_t units = sizes[i % COUNT(sizes)], rows = batches[i / COUNT(sizes) % COUNT(batches)];
+            uint32_t cell = (uint32_t)(i / COUNT(sizes) / COUNT(batches) % 3);
+            bool backward = i / COUNT(sizes) / COUNT(batches) / 3, pays;
+            uint64_t columns = (cell == VKL_SEQUENCE_LSTM ? 4 : cell == VKL_SEQUENCE_GRU ? 3 : 1) * units;
+            uint64_t fours = ((backward ? columns : units) + 3) / 4, groups = ((backward ? units : columns) + 3) / 4;
+            VklSequenceShape shape;
+            if (!vkl_tune_sequence(&caps, cell, rows, units, backward, &shape, &pays)) {
+                cr_expect(units > 200, "%s: no shape for %llu units", devices[d]->name, (unsigned long long)units);
+                continue;
+            }
+            const uint32_t *spec = shape.spec;
+            uint64_t slices = spec[VKL_SEQUENCE_SPEC_SLICES], lanes = spec[VKL_SEQUENCE_SPEC_GROUP_LANES],
+                     group_rows = spec[VKL_SEQUENCE_SPEC_ROW_LANES] * (uint64_t)spec[VKL_SEQUENCE_SPEC_LANE_ROWS];
+            uint64_t slice = (fours + slices - 1) / slices, held = spec[VKL_SEQUENCE_SPEC_HELD];
+            uint64_t part = backward ? groups * (slices + 1) : groups * slices;
+            bool good = spec[VKL_SPEC_WORKGROUP] == spec[VKL_SEQUENCE_SPEC_ROW_LANES] * slices * lanes &&
+                        spec[VKL_SPEC_WORKGROUP] <= devices[d]->invocations &&
+                        16 * group_rows * (slice * slices + part) <= devices[d]->shared && held <= slice &&
+                        (!held || lanes == groups) && shape.group_rows == group_rows && spec[VKL_SEQUENCE_SPEC_UNITS] == units &&
+                        spec[VKL_SEQUENCE_SPEC_READ_TURN] > 0 && shape.steps > 0 && shape.steps <= 4096;
+            cr_expect(good, "%s, cell %u, %llu x %llu, backward %d: workgroup %u of %llu lanes, %llu slices, %llu of %llu held",
+                      devices[d]->name, cell, (unsigned long long)rows, (unsigned long long)units, backward,
+                      spec[VKL_SPEC_WORKGROUP], (unsigned long long)lanes, (unsigned long long)slices, (unsigned long long)held,
+                      (unsigned long long)slice);
+        }
+    }
+}
