@@ -14,7 +14,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Against sums in another order, relative to the largest: 16 + 2 sqrt(k) roundings as docs/numerics.md has it, for k to 4,096, and both err. */
-#define TOLERANCE 2e-5
+#define TOLERANCE 5e-6
 
 static VklDevice *device_of(VklContext *context, const char *level)
 {
@@ -187,7 +187,7 @@ static float *train(VklDevice *device, const Shape *s, int runs, size_t *count)
     uint64_t state = sizes.state / sizeof(float), params = sizes.params / sizeof(float);
     uint64_t most = x + y + state + params;
     float *random = numbers(most);
-    test_random(random, most, 3, 0.5f);
+    test_random(random, most, 3, 0.2f); /* larger recurrent weights blow rounding up from step to step */
 
     VklRnnForward forward = vkl_rnn_forward_args(s->T, s->N);
     VklRnnBackward backward = vkl_rnn_backward_args(s->T, s->N);
