@@ -3,8 +3,8 @@
 """How time grows with T, N and H: usage: bench/scaling.py [--rounds N] [--device NAME]... [--picture FILE.png] VKLSTM
 
 Times an LSTM at four sizes of each, the others fixed, forward and training, and fits time = c size^e by least squares of the logarithms. Prints a
-table in Markdown, with the exponent of the arithmetic beside it; draws the curves with gnuplot. Each time is the least of the medians of some
-rounds, which go through all sizes in turn. Devices are selectors of the command [cpu and vulkan:llvmpipe].
+table in Markdown, with the exponent of the arithmetic beside it; draws the curves with gnuplot. Each time is the least of all repetitions of some
+rounds, which go through all sizes in turn: what the machine does beside only adds to it. Devices are selectors of the command [cpu and vulkan:llvmpipe].
 """
 import argparse
 import json
@@ -21,11 +21,11 @@ COLORS = {"forward": "#0072b2", "train": "#d55e00"}
 
 
 def measure(command, device, shape, what):
-    arguments = [command, "bench", "--json", "--device", device, "--pass", what, "--repeat", "5"]
+    arguments = [command, "bench", "--json", "--device", device, "--pass", what, "--repeat", "9"]
     for letter, size in shape.items():
         arguments += [OPTIONS[letter], str(size)]
     result = json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
-    return result["median_ms"], result["gflops"] * result["median_ms"], result["device"]
+    return result["min_ms"], result["gflops"] * result["median_ms"], result["device"]
 
 
 def exponent(sizes, values):
