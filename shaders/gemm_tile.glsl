@@ -220,23 +220,27 @@ vec4 bias_at(uint column)
     return bias_sum;
 }
 
-/* Four numbers of a row of C. */
+/* Four numbers of a row of C, as far as they are there. */
+vec4 c_get(uint at, uint column)
+{
+    if (WIDE_C)
+        return c_wide[at / 4u];
+    vec4 value = vec4(0.0);
+    [[unroll]] for (uint j = 0u; j < 4u; j++)
+        if (!EDGE || column + j < args.n)
+            value[j] = c[at + j];
+    return value;
+}
+
 void c_put(uint at, uint column, vec4 value)
 {
     if (WIDE_C) {
-        if (args.accumulate != 0u)
-            value = c_wide[at / 4u] + value;
         c_wide[at / 4u] = value;
         return;
     }
-    [[unroll]] for (uint j = 0u; j < 4u; j++) {
-        if (EDGE && column + j >= args.n)
-            continue;
-        float one = value[j];
-        if (args.accumulate != 0u)
-            one = c[at + j] + one;
-        c[at + j] = one;
-    }
+    [[unroll]] for (uint j = 0u; j < 4u; j++)
+        if (!EDGE || column + j < args.n)
+            c[at + j] = value[j];
 }
 
 void main()
@@ -286,23 +290,33 @@ void main()
     }
 
     uint c_at = args.off2 + gl_WorkGroupID.z * args.slice_c;
+    uint first_row = row0 + down * 4u, first_column = column0 + across * 4u;
     [[unroll]] for (uint j = 0u; j < SQUARES_ACROSS; j++) {
-        uint column = column0 + across * 4u + j * STEP_ACROSS;
+        uint column = first_column + j * STEP_ACROSS;
         if (EDGE && column >= args.n)
             continue;
         vec4 bias_sum = bias_at(column);
-        [[unroll]] for (uint i = 0u; i < ROW_BLOCK; i++) {
-            uint row = row0 + down * 4u + i / 4u * STEP_DOWN + i % 4u;
-            if (!EDGE || row < args.m)
-                c_put(c_at + row * args.ldc + column, column, sum[i * SQUARES_ACROSS + j] + bias_sum);
+        [[unroll]] for (uint square = 0u; square < SQUARES_DOWN; square++) {
+            uint row = first_row + square * STEP_DOWN, at = c_at + row * args.ldc + column;
+            uint rows = !EDGE ? 4u : row < args.m ? args.m - row : 0u;
+            vec4 value[4];
+            [[unroll]] for (uint i = 0u; i < 4u; i++)
+                value[i] = sum[(square * 4u + i) * SQUARES_ACROSS + j] + bias_sum;
+            if (args.accumulate != 0u) /* four at a time: more would cost registers that the loop has no use for */
+                [[unroll]] for (uint i = 0u; i < 4u; i++)
+                    if (!EDGE || i < rows)
+                        value[i] = c_get(at + i * args.ldc, column) + value[i];
+            [[unroll]] for (uint i = 0u; i < 4u; i++)
+                if (!EDGE || i < rows)
+                    c_put(at + i * args.ldc, column, value[i]);
         }
     }
     if (args.activation == ACTIVATION_NONE)
         return;
     /* Each invocation goes over its own elements once more: an activation for each sum, written out, would be most of the code. */
     [[dont_unroll]] for (uint i = 0u; i < ROW_BLOCK * COLUMN_BLOCK; i++) {
-        uint row = row0 + down * 4u + i / COLUMN_BLOCK / 4u * STEP_DOWN + i / COLUMN_BLOCK % 4u;
-        uint column = column0 + across * 4u + i % COLUMN_BLOCK / 4u * STEP_ACROSS + i % 4u;
+        uint row = first_row + i / COLUMN_BLOCK / 4u * STEP_DOWN + i / COLUMN_BLOCK % 4u;
+        uint column = first_column + i % COLUMN_BLOCK / 4u * STEP_ACROSS + i % 4u;
         uint at = c_at + row * args.ldc + column;
         if (EDGE && (row >= args.m || column >= args.n))
             continue;
