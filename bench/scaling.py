@@ -52,7 +52,7 @@ def draw(path, devices, times, arithmetic):
                 work = [arithmetic[what, letter, size] for size in sizes]
                 style = "lc rgb '%s' " % COLORS[what]
                 curves.append("'-' with linespoints pt 7 ps 0.8 lw 2 %s title '%s'" % (style, TITLES[what]))
-                curves.append("'-' with lines dt 3 lw 1.5 %s notitle" % style)
+                curves.append("'-' with lines dt 3 lw 1.5 %s %s" % (style, "notitle" if what == "train" else "title 'as the arithmetic'"))
                 data += ["%g %g" % pair for pair in zip(sizes, ours)] + ["e"]
                 data += ["%g %g" % (size, ours[0] * flops / work[0]) for size, flops in zip(sizes, work)] + ["e"]
             script += ["plot " + ", ".join(curves)] + data
