@@ -165,7 +165,7 @@ static Pair weights_of(const Layers *layers, Call *call, const uint64_t at[2], u
     bool halves = w_ld % 4 == 0;
     for (uint64_t i = 0; i < directions; i++)
         halves = halves && reads_halves(layers, at[i]);
-    for (uint64_t i = 0; i < directions; i++)
+    for (uint64_t i = 0; i < directions && i < 2; i++) /* 2: as above */
         w.at[i] = halves ? packed_param(layers, at[i]) : param(layers, at[i]);
     call->flags |= halves ? VKL_STEP_HALVES : 0;
     call->wide = at[0] % 4 == 0 && w_ld % 4 == 0;
