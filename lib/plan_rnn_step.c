@@ -87,7 +87,8 @@ static void emit(const Layers *layers, const Call *call)
     spec[VKL_SPEC_STEP_ROWS] = shape.rows;
     spec[VKL_SPEC_STEP_UNITS] = shape.units;
     spec[VKL_SPEC_STEP_SLICES] = shape.slices;
-    spec[VKL_SPEC_STEP_FLAGS] = call->flags;
+    spec[VKL_SPEC_STEP_FLAGS] = call->flags | (call->k > VKL_STEP_BLOCK ? VKL_STEP_LONG : 0) |
+                                (layers->plan->caps->arch == VKL_ARCH_SOFTWARE ? VKL_STEP_ROLLED : 0);
     if (call->form != VKL_STEP_LSTM_PLAIN && call->form != VKL_STEP_PROJECT) {
         spec[VKL_SPEC_STEP_KINDS] = packed_kinds(act);
         spec[VKL_SPEC_STEP_PREACT_CLIP] = bits_of(desc->preact_clip);

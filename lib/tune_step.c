@@ -14,23 +14,44 @@ static uint32_t power_below(uint64_t value, uint32_t most)
     return power;
 }
 
-/* Registers hold the sums of an invocation; rows share what is read of W, units what is read of the operand. */
+static uint32_t power_above(uint64_t value, uint32_t most)
+{
+    uint32_t power = 1;
+    while (power < value && power < most)
+        power *= 2;
+    return power;
+}
+
+/* Vectors of four sums that an invocation has for each row. */
+static uint64_t vectors_of(const VklStepSize *size, const VklStepShape *shape)
+{
+    return size->backward || size->interleaved || !size->wide ? shape->units : size->gates;
+}
+
+/* Rows share what is read of W, units what is read of the operand. */
 static void shape_software(const VklStepSize *size, VklStepShape *shape)
 {
     if (size->backward)
         shape->units = power_below(size->units, 4);
     else
         shape->units = size->wide && !size->interleaved ? 4 : 1;
-    uint64_t vectors = size->backward ? shape->units : size->interleaved || !size->wide ? 1 : size->gates;
-    shape->rows = power_below(size->rows, vectors > 2 ? 4 : 8);
+    shape->rows = power_below(size->rows, vectors_of(size, shape) > 2 ? 4 : 8);
     shape->workgroup = 8;
     shape->slices = 1;
 }
 
-static void shape_gpu(const VklStepSize *size, VklStepShape *shape)
+/* Few rows: W is read once, from memory, and all that counts is how many read it at a time: so sums are cut among invocations. Many: each
+ * number of W is used for as many rows as registers hold sums for. */
+static void shape_gpu(const VklCaps *caps, const VklStepSize *size, VklStepShape *shape)
 {
-    shape_software(size, shape);
-    shape->workgroup = 64;
+    uint32_t most = (uint32_t)smaller(caps->workgroup_invocations, 128);
+    bool few = size->rows <= 8, some = size->rows <= 48;
+    shape->units = size->backward ? 1 : size->wide && !size->interleaved ? 4 : 1;
+    if (size->backward && !few)
+        shape->units = 2;
+    shape->rows = power_above(size->rows, vectors_of(size, shape) > 2 || caps->vendor == VKL_VENDOR_INTEL ? 4 : 8);
+    shape->slices = power_below(size->k / 16, few ? 16 : some ? 4 : 1);
+    shape->workgroup = some ? most : (uint32_t)smaller(most, 64);
 }
 
 bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *shape, bool *pays)
@@ -44,8 +65,9 @@ bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *s
     if (caps->arch == VKL_ARCH_SOFTWARE)
         shape_software(size, shape);
     else
-        shape_gpu(size, shape);
-    *pays = true;
+        shape_gpu(caps, size, shape);
+    /* software devices multiply large matrices faster with the kernels of GEMM, and a dispatch costs them little beside that */
+    *pays = caps->arch == VKL_ARCH_GPU || size->rows * size->units * size->k < 500000;
     /* software devices stop a loop after 65,535 turns, all of an invocation's together */
     return size->k <= 60000;
 }

@@ -29,7 +29,10 @@ const uint phase = form == VKL_STEP_GRU_FIRST ? 1u : form == VKL_STEP_GRU_SECOND
 
 const bool halves = (flags & VKL_STEP_HALVES) != 0u;
 
-#define BLOCK 4096u /* terms of a sum that are added at once */
+/* Terms of a sum that are added at once; all of them, where they are few, so that nobody keeps registers for the sum of blocks. */
+#define BLOCK uint(VKL_STEP_BLOCK)
+const bool rolled = (flags & VKL_STEP_ROLLED) != 0u;
+const bool long_sums = (flags & VKL_STEP_LONG) != 0u;
 
 bool second_part()
 {

@@ -46,9 +46,9 @@ void product(uint x_at, uint x_ld, uint row0, uint unit0, uint slice)
         total[i] = 0.0;
     uint columns = args.k / GROUPS;
     bool aligned = ((x_at | x_ld | w_begin() | args.w_ld | (GROUPS > 1u ? columns : 0u)) & 3u) == 0u;
-    for (uint g = 0u; g < GROUPS; g++)
-        for (uint begin = g * columns; begin < (g + 1u) * columns; begin += BLOCK) {
-            uint end = (g + 1u) * columns - begin < BLOCK ? (g + 1u) * columns : begin + BLOCK;
+    [[unroll]] for (uint g = 0u; g < GROUPS; g++)
+        for (uint begin = g * columns; begin < (long_sums ? (g + 1u) * columns : g * columns + 1u); begin += BLOCK) {
+            uint end = !long_sums || (g + 1u) * columns - begin < BLOCK ? (g + 1u) * columns : begin + BLOCK;
             uint fours = aligned ? begin + ((end - begin) & ~3u) : begin;
             vec4 sum[ROWS * UNITS];
             [[unroll]] for (uint i = 0u; i < ROWS * UNITS; i++)
@@ -73,7 +73,7 @@ void product(uint x_at, uint x_ld, uint row0, uint unit0, uint slice)
                 float whole = (sum[i].x + sum[i].z) + (sum[i].y + sum[i].w);
                 if (MASKS > 0u && form != VKL_STEP_GRU_SECOND && !projected)
                     whole = masked(whole, g, row_at(row0 + i / UNITS), unit_at(unit0 + i % UNITS));
-                total[i] += whole;
+                total[i] = long_sums || GROUPS > 1u ? total[i] + whole : whole;
             }
         }
 }
@@ -108,6 +108,55 @@ void plain_lstm(uint at, float dh, float c_prev, float c_t, inout float dc)
     dc = d * f;
 }
 
+/* Where the workgroup's part is. */
+uint gates_at, gy_at, c_at, c_step, dc_in, dc_out, carry_at;
+
+/* Cell i of the invocation. */
+void cell(uint i, uint unit0, uint row0, uint slice)
+{
+    uint r = i / UNITS, row = row0 + r, unit = unit0 + i % UNITS, in_rows = row * args.units + unit;
+    if (row >= args.rows || unit >= args.units || (SLICES > 1u && slice != r % SLICES))
+        return;
+    uint gates_row = gates_at + row * args.gates_ld;
+    bool is_frozen = form != VKL_STEP_LSTM_PLAIN && frozen(row);
+    float dh = total[i], carry = 0.0;
+    if (args.carry != VKL_ABSENT)
+        carry = uintBitsToFloat(side[carry_at + in_rows]);
+    if (form == VKL_STEP_GRU_SECOND) {
+        float back = gru_reset_backward(unit_of(gates_row, unit), is_frozen, dh, state[args.off2 + dc_in + row * args.state_step + unit]);
+        if (MASKS > 0u)
+            back = masked(back, MASKS - 1u, row, unit);
+        side[carry_at + in_rows] = floatBitsToUint(carry + back);
+        return;
+    }
+    dh += carry;
+    if (!projected && args.gy_ld != VKL_ABSENT)
+        dh += gy[gy_at + row * args.gy_ld + unit];
+
+    if (form <= VKL_STEP_LSTM) {
+        float dc = 0.0;
+        if (dc_in != VKL_ABSENT)
+            dc = state[args.off2 + dc_in + in_rows];
+        float c_t = state[c_at + in_rows], c_prev = state[c_at + c_step + in_rows];
+        carry = 0.0;
+        if (form == VKL_STEP_LSTM_PLAIN)
+            plain_lstm(gates_row + 4u * unit, dh, c_prev, c_t, dc);
+        else
+            carry = lstm_backward(unit_of(gates_row, unit), is_frozen, dh, c_prev, c_t, dc);
+        state[dc_out + in_rows] = dc;
+    } else if (form == VKL_STEP_RNN) {
+        carry = rnn_backward(unit_of(gates_row, unit), is_frozen, dh);
+    } else if (form == VKL_STEP_PROJECT) {
+        state[c_at + in_rows] = is_frozen ? 0.0 : dh;
+        carry = is_frozen ? dh : 0.0;
+    } else {
+        float h_prev = state[c_at + row * args.state_step + unit];
+        carry = gru_backward(unit_of(gates_row, unit), is_frozen, dh, h_prev, phase);
+    }
+    if (args.carry != VKL_ABSENT)
+        side[carry_at + in_rows] = floatBitsToUint(carry);
+}
+
 void main()
 {
     /* slices side by side, since W runs along k */
@@ -116,57 +165,23 @@ void main()
     bool second = second_part();
     if (unit0 >= args.units && SLICES == 1u)
         return;
-    uint gates_at = args.off0 + (second ? args.gates_second : args.gates), gy_at = args.off3 + (second ? args.gy_second : args.gy);
-    uint next = gates_at + (second ? -args.next_step : args.next_step) + args.view;
-    uint c_at = args.off2 + (second ? args.c_second : args.c);
-    uint dc_in = second ? args.dc_in_second : args.dc_in, dc_out = args.off2 + (second ? args.dc_out_second : args.dc_out);
-    uint carry_at = args.off4 + args.carry + (second ? (args.rows * args.units + 63u) & ~63u : 0u);
+    gates_at = args.off0 + (second ? args.gates_second : args.gates);
+    gy_at = args.off3 + (second ? args.gy_second : args.gy);
+    c_at = args.off2 + (second ? args.c_second : args.c);
+    c_step = second ? -args.state_step : args.state_step;
+    dc_in = second ? args.dc_in_second : args.dc_in;
+    dc_out = args.off2 + (second ? args.dc_out_second : args.dc_out);
+    carry_at = args.off4 + args.carry + (second ? (args.rows * args.units + 63u) & ~63u : 0u);
 
+    uint next = gates_at + (second ? -args.next_step : args.next_step) + args.view;
     product(projected ? gy_at : next, projected ? args.gy_ld : args.gates_ld, row0, unit0, slice);
     if (SLICES > 1u)
         join_slices(slice, lane);
-
-    [[unroll]] for (uint i = 0u; i < ROWS * UNITS; i++) {
-        uint r = i / UNITS, row = row0 + r, unit = unit0 + i % UNITS, in_rows = row * args.units + unit;
-        if (row >= args.rows || unit >= args.units || (SLICES > 1u && slice != r % SLICES))
-            continue;
-        uint gates_row = gates_at + row * args.gates_ld;
-        bool is_frozen = form != VKL_STEP_LSTM_PLAIN && frozen(row);
-        float dh = total[i], carry = 0.0;
-        if (args.carry != VKL_ABSENT)
-            carry = uintBitsToFloat(side[carry_at + in_rows]);
-        if (form == VKL_STEP_GRU_SECOND) {
-            float back = gru_reset_backward(unit_of(gates_row, unit), is_frozen, dh, state[args.off2 + dc_in + row * args.state_step + unit]);
-            if (MASKS > 0u)
-                back = masked(back, MASKS - 1u, row, unit);
-            side[carry_at + in_rows] = floatBitsToUint(carry + back);
-            continue;
-        }
-        dh += carry;
-        if (!projected && args.gy_ld != VKL_ABSENT)
-            dh += gy[gy_at + row * args.gy_ld + unit];
-
-        if (form <= VKL_STEP_LSTM) {
-            float dc = 0.0;
-            if (dc_in != VKL_ABSENT)
-                dc = state[args.off2 + dc_in + in_rows];
-            float c_t = state[c_at + in_rows], c_prev = state[c_at + (second ? -args.state_step : args.state_step) + in_rows];
-            carry = 0.0;
-            if (form == VKL_STEP_LSTM_PLAIN)
-                plain_lstm(gates_row + 4u * unit, dh, c_prev, c_t, dc);
-            else
-                carry = lstm_backward(unit_of(gates_row, unit), is_frozen, dh, c_prev, c_t, dc);
-            state[dc_out + in_rows] = dc;
-        } else if (form == VKL_STEP_RNN) {
-            carry = rnn_backward(unit_of(gates_row, unit), is_frozen, dh);
-        } else if (form == VKL_STEP_PROJECT) {
-            state[c_at + in_rows] = is_frozen ? 0.0 : dh;
-            carry = is_frozen ? dh : 0.0;
-        } else {
-            float h_prev = state[c_at + row * args.state_step + unit];
-            carry = gru_backward(unit_of(gates_row, unit), is_frozen, dh, h_prev, phase);
-        }
-        if (args.carry != VKL_ABSENT)
-            side[carry_at + in_rows] = floatBitsToUint(carry);
+    if (rolled) {
+        [[dont_unroll]] for (uint i = 0u; i < ROWS * UNITS; i++)
+            cell(i, unit0, row0, slice);
+    } else {
+        [[unroll]] for (uint i = 0u; i < ROWS * UNITS; i++)
+            cell(i, unit0, row0, slice);
     }
 }

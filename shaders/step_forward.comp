@@ -75,8 +75,8 @@ void product(uint x_at, uint x_ld, uint row0, uint w_at, uint slice)
     [[unroll]] for (uint i = 0u; i < ROWS * VECTORS; i++)
         total[i] = vec4(0.0);
     bool aligned = !each_its_own && ((x_at | x_ld) & 3u) == 0u;
-    for (uint begin = 0u; begin < args.k; begin += BLOCK) {
-        uint end = args.k - begin < BLOCK ? args.k : begin + BLOCK, fours = aligned ? end & ~3u : begin;
+    for (uint begin = 0u; begin < (long_sums ? args.k : 1u); begin += BLOCK) {
+        uint end = !long_sums || args.k - begin < BLOCK ? args.k : begin + BLOCK, fours = aligned ? end & ~3u : begin;
         vec4 sum[ROWS * VECTORS];
         [[unroll]] for (uint i = 0u; i < ROWS * VECTORS; i++)
             sum[i] = vec4(0.0);
@@ -98,7 +98,7 @@ void product(uint x_at, uint x_ld, uint row0, uint w_at, uint slice)
                     sum[r * VECTORS + v] += operands_at(x_row[r] + j, v) * w;
             }
         [[unroll]] for (uint i = 0u; i < ROWS * VECTORS; i++)
-            total[i] += sum[i];
+            total[i] = long_sums ? total[i] + sum[i] : sum[i];
     }
 }
 
@@ -134,6 +134,58 @@ float plain_lstm(uint at, vec4 rec, inout float c)
     return o * cell_tanh(c);
 }
 
+/* Where the workgroup's part is. */
+uint h_before, h_step, c_before, c_step, to, copies, gates_at;
+
+/* Cell i of the invocation. */
+void cell(uint i, uint unit0, uint row0, uint slice)
+{
+    uint r = i / UNITS, q = i % UNITS, row = row0 + r, unit = unit0 + q;
+    if (row >= args.rows || (SLICES > 1u && slice != r % SLICES))
+        return;
+    vec4 rec = total[r * VECTORS];
+    if (wide) {
+        rec = vec4(total[r * VECTORS][q], 0.0, 0.0, 0.0);
+        if (GATES > 1u)
+            rec.y = total[r * VECTORS + 1u % VECTORS][q];
+        if (GATES > 2u)
+            rec.z = total[r * VECTORS + 2u % VECTORS][q];
+        if (GATES > 3u)
+            rec.w = total[r * VECTORS + 3u % VECTORS][q];
+    }
+
+    uint in_h = row * args.h_ld + unit, in_state = row * args.units + unit, gates_row = gates_at + row * args.gates_ld;
+    bool is_frozen = form != VKL_STEP_LSTM_PLAIN && frozen(row);
+    float y = 0.0, before = 0.0;
+    if (!projected && form != VKL_STEP_LSTM_PLAIN && form != VKL_STEP_GRU_FIRST)
+        y = before = h[h_before + in_h];
+    if (form <= VKL_STEP_LSTM) {
+        float c = state[c_before + in_state];
+        if (form == VKL_STEP_LSTM_PLAIN)
+            y = plain_lstm(gates_row + 4u * unit, rec, c);
+        else if (!is_frozen)
+            y = lstm_forward(unit_of(gates_row, unit), rec, c);
+        state[c_before + c_step + in_state] = c;
+    } else if (form == VKL_STEP_RNN) {
+        if (!is_frozen)
+            y = rnn_forward(unit_of(gates_row, unit), rec);
+    } else if (form == VKL_STEP_PROJECT) {
+        y = is_frozen ? before : rec.x;
+    } else if (!is_frozen) {
+        if (form == VKL_STEP_GRU_FIRST) /* the operand of the candidate's product */
+            before = h[h_before + (MASKS > 0u ? copies + (MASKS - 1u) * args.units : 0u) + in_h];
+        y = gru_forward(unit_of(gates_row, unit), rec, before, phase);
+    }
+
+    if (projected || form == VKL_STEP_GRU_FIRST) {
+        gates[to + in_state] = y;
+    } else {
+        h[h_before + h_step + in_h] = y;
+        for (uint g = 0u; g < MASKS; g++)
+            h[h_before + h_step + in_h + copies + g * args.units] = masked(y, g, row, unit);
+    }
+}
+
 void main()
 {
     uint lanes = gl_WorkGroupSize.x / SLICES, lane = gl_LocalInvocationID.x % lanes, slice = gl_LocalInvocationID.x / lanes;
@@ -141,11 +193,13 @@ void main()
     bool second = second_part(), outside = unit0 >= args.units;
     if (outside && SLICES == 1u)
         return;
-    uint h_before = args.off3 + (second ? args.h_second : args.h), h_step = second ? -args.h_step : args.h_step;
-    uint c_before = args.off2 + (second ? args.c_second : args.c), c_step = second ? -args.c_step : args.c_step;
-    uint to = args.off0 + (second ? args.to_second : args.to);
-    uint copies = args.masked + (second && MASKS > 1u ? (MASKS - 1u) * (beside ? args.units : args.k) : 0u);
-    uint gates_at = args.off0 + (second ? args.gates_second : args.gates);
+    h_before = args.off3 + (second ? args.h_second : args.h);
+    h_step = second ? -args.h_step : args.h_step;
+    c_before = args.off2 + (second ? args.c_second : args.c);
+    c_step = second ? -args.c_step : args.c_step;
+    to = args.off0 + (second ? args.to_second : args.to);
+    copies = args.masked + (second && MASKS > 1u ? (MASKS - 1u) * (beside ? args.units : args.k) : 0u);
+    gates_at = args.off0 + (second ? args.gates_second : args.gates);
 
     uint unit = outside ? 0u : unit0;
     product(beside ? to : MASKS > 0u ? h_before + copies : h_before, beside ? args.k : args.h_ld, row0,
@@ -154,52 +208,11 @@ void main()
         join_slices(slice, lane, lanes);
     if (outside)
         return;
-
-    [[unroll]] for (uint i = 0u; i < ROWS * UNITS; i++) {
-        uint r = i / UNITS, q = i % UNITS, row = row0 + r;
-        unit = unit0 + q;
-        if (row >= args.rows || (SLICES > 1u && slice != r % SLICES))
-            continue;
-        vec4 rec = total[r * VECTORS];
-        if (wide) {
-            rec = vec4(total[r * VECTORS][q], 0.0, 0.0, 0.0);
-            if (GATES > 1u)
-                rec.y = total[r * VECTORS + 1u % VECTORS][q];
-            if (GATES > 2u)
-                rec.z = total[r * VECTORS + 2u % VECTORS][q];
-            if (GATES > 3u)
-                rec.w = total[r * VECTORS + 3u % VECTORS][q];
-        }
-
-        uint in_h = row * args.h_ld + unit, in_state = row * args.units + unit, gates_row = gates_at + row * args.gates_ld;
-        bool is_frozen = form != VKL_STEP_LSTM_PLAIN && frozen(row);
-        float y = 0.0, before = 0.0;
-        if (!projected && form != VKL_STEP_LSTM_PLAIN && form != VKL_STEP_GRU_FIRST)
-            y = before = h[h_before + in_h];
-        if (form <= VKL_STEP_LSTM) {
-            float c = state[c_before + in_state];
-            if (form == VKL_STEP_LSTM_PLAIN)
-                y = plain_lstm(gates_row + 4u * unit, rec, c);
-            else if (!is_frozen)
-                y = lstm_forward(unit_of(gates_row, unit), rec, c);
-            state[c_before + c_step + in_state] = c;
-        } else if (form == VKL_STEP_RNN) {
-            if (!is_frozen)
-                y = rnn_forward(unit_of(gates_row, unit), rec);
-        } else if (form == VKL_STEP_PROJECT) {
-            y = is_frozen ? before : rec.x;
-        } else if (!is_frozen) {
-            if (form == VKL_STEP_GRU_FIRST) /* the operand of the candidate's product */
-                before = h[h_before + (MASKS > 0u ? copies + (MASKS - 1u) * args.units : 0u) + in_h];
-            y = gru_forward(unit_of(gates_row, unit), rec, before, phase);
-        }
-
-        if (projected || form == VKL_STEP_GRU_FIRST) {
-            gates[to + in_state] = y;
-        } else {
-            h[h_before + h_step + in_h] = y;
-            [[unroll]] for (uint g = 0u; g < MASKS; g++)
-                h[h_before + h_step + in_h + copies + g * args.units] = masked(y, g, row, unit);
-        }
+    if (rolled) {
+        [[dont_unroll]] for (uint i = 0u; i < ROWS * UNITS; i++)
+            cell(i, unit0, row0, slice);
+    } else {
+        [[unroll]] for (uint i = 0u; i < ROWS * UNITS; i++)
+            cell(i, unit0, row0, slice);
     }
 }
