@@ -182,10 +182,11 @@ static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
         .subgroupSizeControl = VK_TRUE,
     };
+    void *features = vk->subgroup_size_control ? &subgroup : NULL;
     /* what a product with cooperative matrices declares */
     VkPhysicalDeviceShaderFloat16Int8Features float16 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
-        .pNext = &subgroup,
+        .pNext = features,
         .shaderFloat16 = VK_TRUE,
     };
     VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {
@@ -198,7 +199,6 @@ static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions
         .pNext = &memory_model,
         .cooperative_matrix = VK_TRUE,
     };
-    void *features = vk->subgroup_size_control ? &subgroup : NULL;
     if (cooperative_matrix) {
         names[count++] = VKL_VK_COOPERATIVE_EXTENSION;
         features = &cooperative;

@@ -289,8 +289,7 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
     made.features.subgroup_shuffle =
         subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_max = choice ? sizes.maxSubgroupSize : subgroup.subgroupSize;
-    if (made.features.cooperative_matrix && needed.cooperative_matrix && needed.memory_model && made.features.shader_float16 &&
-        choice)
+    if (made.features.cooperative_matrix && needed.cooperative_matrix && needed.memory_model && made.features.shader_float16)
         vkl_vk_cooperative_shape(functions, from->handle, made.features.cooperative_shape);
     *info = made;
     return VKL_OK;
