@@ -72,6 +72,7 @@ static const Option options[] = {
     COUNT("layers", (BenchArgs, shape.layers), 1, COUNT_MAX, "layers, L [1]"),
     COUNT("output-size", (BenchArgs, shape.output), 0, COUNT_MAX, "outputs of a dense layer on the last time step [0: none]"),
     FLAG("skip-input", (BenchArgs, shape.skip_input), "x, as wide as the hidden units, is added to the gates without a product"),
+    FLAG("half", (BenchArgs, shape.halves), "matrices are rounded to halves in each pass, and gates kept as halves"),
     NAME("path", (BenchArgs, shape.path), parse_path, "NAME", "auto, pieces, step and sequence",
          "how time steps are done: auto, pieces, step or sequence [auto]"),
     NAME("gemm", (BenchArgs, gemm), parse_product, "M,N,K", "three sizes, as M,N,K",
@@ -107,10 +108,10 @@ static json_t *result_json(const char *device, const BenchArgs *args, const Resu
     const Shape *shape = &args->shape;
     const Measure *measure = &result->measure;
     json_t *sizes = shape->hidden
-                        ? json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "cell", cell_name(shape->cell), "seq",
+                        ? json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "cell", cell_name(shape->cell), "seq",
                                     (json_int_t)shape->seq, "batch", (json_int_t)shape->batch, "input", (json_int_t)shape->input,
                                     "hidden", (json_int_t)shape->hidden, "layers", (json_int_t)shape->layers, "output_size",
-                                    (json_int_t)shape->output, "skip_input", shape->skip_input)
+                                    (json_int_t)shape->output, "skip_input", shape->skip_input, "half", shape->halves)
                         : json_pack("{s:I, s:I, s:I}", "m", (json_int_t)args->gemm.m, "n", (json_int_t)args->gemm.n, "k",
                                     (json_int_t)args->gemm.k);
     json_t *object =

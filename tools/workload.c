@@ -72,6 +72,7 @@ static VklStatus make_layers(Workload *workload)
     VklRnnDesc desc = vkl_rnn_desc(shape->cell, shape->input, shape->hidden);
     desc.layers = shape->layers;
     desc.skip_input = shape->skip_input;
+    desc.storage = shape->halves ? VKL_STORAGE_FLOAT16 : VKL_STORAGE_FLOAT32;
     desc.path = shape->path;
     VklStatus status = vkl_stream_create(workload->device, &workload->stream);
     if (status == VKL_OK && shape->hidden > 0)

@@ -18,6 +18,7 @@ typedef struct Shape {
     uint64_t layers;
     uint64_t output; /* of the dense layer; 0: none */
     bool skip_input;
+    bool halves; /* storage of halves */
     VklRnnPath path;
     bool train;
 } Shape;

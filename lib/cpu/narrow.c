@@ -2,6 +2,33 @@
 #include "halves.h"
 #include "kernels.h"
 
+#define BLOCK 512 /* numbers */
+
+/* Numbers first to last, first even. In two loops, each of which compilers turn into vector code. */
+static void pack(uint32_t *dst, const uint32_t *src, size_t first, size_t last)
+{
+    uint32_t halves[BLOCK];
+    for (; first < last; first += BLOCK) {
+        size_t count = last - first < BLOCK ? last - first : BLOCK;
+        for (size_t i = 0; i < count; i++)
+            halves[i] = half_of(src[first + i]);
+        for (size_t i = 0; i + 1 < count; i += 2)
+            dst[(first + i) / 2] = halves[i] | halves[i + 1] << 16;
+        if (count % 2)
+            dst[(first + count) / 2] = halves[count - 1];
+    }
+}
+
+static void unpack(uint32_t *dst, const uint32_t *src, size_t first, size_t last)
+{
+    for (size_t i = first; i + 1 < last; i += 2) {
+        dst[i] = float_of(src[i / 2] & 0xffffu);
+        dst[i + 1] = float_of(src[i / 2] >> 16);
+    }
+    if (last % 2)
+        dst[last - 1] = float_of(src[last / 2] & 0xffffu);
+}
+
 /* Items are pairs of numbers. */
 void VKL_CPU(narrow)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
@@ -12,14 +39,10 @@ void VKL_CPU(narrow)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t
 
     switch (op->spec[VKL_SPEC_FORM]) {
     case VKL_NARROW_PACK:
-        for (size_t i = first; i + 1 < last; i += 2)
-            dst[i / 2] = half_of(src[i]) | half_of(src[i + 1]) << 16;
-        if (last % 2)
-            dst[last / 2] = half_of(src[last - 1]);
+        pack(dst, src, first, last);
         break;
     case VKL_NARROW_UNPACK:
-        for (size_t i = first; i < last; i++)
-            dst[i] = float_of(src[i / 2] >> (16 * (i % 2)) & 0xffffu);
+        unpack(dst, src, first, last);
         break;
     default:
         for (size_t i = first; i < last; i++)
