@@ -129,6 +129,8 @@ VklStatus vkl_plan_fail(VklPlan *plan, VklStatus status, const char *format, ...
  * read and write, each once. */
 double vkl_op_flops(const VklOp *op);
 double vkl_op_bytes(const VklOp *op);
+/* About how many nanoseconds it takes a slow GPU. */
+double vkl_op_cost(const VklOp *op);
 
 /* What a binding of a plain call sees; access 0: not bound. */
 typedef struct VklOperand {

@@ -108,3 +108,8 @@ double vkl_op_bytes(const VklOp *op)
         return window_bytes(op);
     }
 }
+
+double vkl_op_cost(const VklOp *op)
+{
+    return 1e4 + vkl_op_flops(op) / 20 + vkl_op_bytes(op) / 10; /* 20 GFLOP/s, 10 GB/s */
+}

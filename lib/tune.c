@@ -27,6 +27,10 @@ void vkl_limits_lower(VklDeviceLimits *limits, const VklDeviceLimits *lower)
         limits->storage_alignment = lower->storage_alignment;
 }
 
+/* Systems reset a GPU that is busy with one submit for long, some after 2 seconds: half of that on a slow one. Others lose nothing by a few submits
+ * more. */
+#define SUBMIT_COST 1e9
+
 /* Invocations that keep a large device busy. */
 #define PARALLEL_LARGE 16384
 
@@ -52,6 +56,7 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
                         info->features.cooperative_shape[2]},
         .parallel = info->type == VKL_DEVICE_DISCRETE || info->type == VKL_DEVICE_VIRTUAL ? PARALLEL_LARGE : 4096,
     };
+    caps->submit_cost = caps->arch == VKL_ARCH_GPU ? SUBMIT_COST : 0;
     /* workgroups lie along x */
     if (caps->workgroup_invocations > limits->workgroup_size[0])
         caps->workgroup_invocations = limits->workgroup_size[0];

@@ -32,6 +32,7 @@ typedef struct VklCaps {
     uint32_t cooperative[3];             /* rows, columns, depth of cooperative matrices of halves; 0: none */
     uint32_t processors;                 /* of the host, where the device runs on them */
     uint32_t parallel;                   /* invocations that keep the device busy: a guess from its type */
+    double submit_cost;                  /* of the work of one submit, as vkl_op_cost() counts; 0: any */
 } VklCaps;
 
 #define VKL_VENDOR_AMD 0x1002u

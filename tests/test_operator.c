@@ -767,6 +767,68 @@ Test(operator, sequences_of_65537_steps)
     check_edges(sizes, COUNT(sizes), 1u << 0 | 1u << 2 | 1u << 4);
 }
 
+/* What is too long for one submit is cut; the results are the same. */
+Test(operator, long_passes_take_several_submits)
+{
+    if (!test_is_vulkan())
+        return;
+    const double before = device->caps.submit_cost;
+    device->caps.submit_cost = 1e5; /* a few dispatches */
+    for (size_t w = 0; w < COUNT(ways); w++) {
+        Problem problem = edge_problem(&ways[w], 20, 3, 5, 9);
+        cr_assert(problem_solve(&problem));
+        Job job = job_begin(device, &problem, EVERYTHING);
+        VklStreamStats stats;
+        job_train(&job);
+        vkl_stream_stats(job.stream, &stats);
+        cr_assert_gt(stats.submits, stats.dispatches / 12);
+        job_check(&job);
+        job_end(&job);
+        problem_free(&problem);
+    }
+    device->caps.submit_cost = before;
+}
+
+/* The dispatches of a training step in which every time step is one: T for forward and T for backward, and a few for each layer; both directions
+ * together; twice as many where a step needs two products, one after the other. */
+Test(operator, dispatches_of_steps)
+{
+    static const struct {
+        VklCell cell;
+        int options;
+        VklDirection direction;
+        uint64_t each; /* dispatches of a time step, forward and backward */
+    } cases[] = {
+        {VKL_CELL_LSTM, PLAIN, VKL_DIRECTION_FORWARD, 2},       {VKL_CELL_LSTM, PLAIN, VKL_DIRECTION_BOTH, 2},
+        {VKL_CELL_LSTM, OPTIONS, VKL_DIRECTION_BOTH, 2},        {VKL_CELL_LSTM, PER_GATE, VKL_DIRECTION_FORWARD, 2},
+        {VKL_CELL_LSTM, PROJECTED, VKL_DIRECTION_BOTH, 4},      {VKL_CELL_GRU, PLAIN, VKL_DIRECTION_BOTH, 2},
+        {VKL_CELL_GRU, BEFORE, VKL_DIRECTION_BOTH, 4},          {VKL_CELL_RNN_TANH, PLAIN, VKL_DIRECTION_BOTH, 2},
+        {VKL_CELL_RNN_RELU, OPTIONS, VKL_DIRECTION_REVERSE, 2},
+    };
+    const uint64_t T = 40, L = 2;
+    if (device->caps.storage_buffers < 5)
+        return;
+    for (size_t k = 0; k < COUNT(cases); k++) {
+        VklRnnDesc desc = vkl_rnn_desc(cases[k].cell, 3, 5);
+        desc.layers = L;
+        desc.direction = cases[k].direction;
+        desc.path = VKL_RNN_PATH_STEP;
+        set_options(&desc, cases[k].options);
+        Problem problem;
+        cr_assert(problem_make(&desc, T, 2, PROBLEM_FULL, 0, &problem));
+        problem_draw(&problem, 1, 0.3f);
+        Job job = job_begin(device, &problem, EVERYTHING);
+        VklStreamStats stats;
+        job_train(&job);
+        vkl_stream_stats(job.stream, &stats);
+        cr_assert_geq(stats.dispatches, cases[k].each * T * L);
+        uint64_t D = desc.direction == VKL_DIRECTION_BOTH ? 2 : 1, rest = (cases[k].options == PLAIN ? 12 : 25) * L * D;
+        cr_assert_leq(stats.dispatches, cases[k].each * T * L + rest, "case %zu: %llu", k, (unsigned long long)stats.dispatches);
+        job_end(&job);
+        problem_free(&problem);
+    }
+}
+
 /* Row r of the gates' biases has the sign of bit r of a counter: every combination of open and closed gates. */
 Test(operator, saturated_gates_are_exact)
 {

@@ -205,6 +205,8 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
         memset(&key, 0, sizeof(key));
         key.bindings = op->bindings;
         made->kernel = op->kernel;
+        made->cost = (float)vkl_op_cost(op);
+        vk->cost += (double)made->cost;
         memcpy(made->groups, op->groups, sizeof(made->groups));
         made->args = op->args;
         VklStatus status = check_op(exec, op, error);
@@ -414,6 +416,27 @@ static VklStatus record_timed(VklExec *exec, VklStream *stream, VkCommandBuffer 
     return VKL_OK;
 }
 
+/* In as many submits as the work is worth; the last part is left to be submitted with what follows. */
+static VklStatus record_parts(VklExec *exec, VklStream *stream)
+{
+    const VklVkExec *vk = exec->impl;
+    const double most = exec->device->caps.submit_cost;
+    VklStatus status = VKL_OK;
+    size_t count;
+    for (size_t first = 0; !status && first < vk->count; first += count) {
+        VkCommandBuffer commands;
+        double cost = 0;
+        for (count = 0; first + count < vk->count && (most <= 0 || !count || cost < most); count++)
+            cost += (double)vk->ops[first + count].cost;
+        status = vkl_vk_stream_commands(stream, exec, &commands);
+        if (status)
+            return status;
+        record(exec->device, vk, first, count, commands, VK_NULL_HANDLE, 0);
+        status = vkl_vk_stream_charge(stream, cost);
+    }
+    return status;
+}
+
 VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream)
 {
     const VklVkExec *vk = exec->impl;
@@ -421,10 +444,7 @@ VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream)
     VklStatus status = vkl_vk_stream_commands(stream, exec, &commands);
     if (status || !vk->count)
         return status;
-    if (stream->profiling)
-        status = record_timed(exec, stream, commands);
-    else
-        record(exec->device, vk, 0, vk->count, commands, VK_NULL_HANDLE, 0);
+    status = stream->profiling ? record_timed(exec, stream, commands) : record_parts(exec, stream);
     if (status)
         return status;
     stream->stats.dispatches += vk->count;
@@ -488,7 +508,9 @@ VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
     VklVkDevice *vk_device = vkl_vk(device);
     VklVkExec *vk = exec->impl;
     const char *call = NULL;
-    if (stream->profiling) { /* the command buffer for replays has no timestamps */
+    const double most = device->caps.submit_cost;
+    if (stream->profiling ||
+        (most > 0 && vk->cost > most)) { /* the command buffer for replays has no timestamps, and goes as a whole */
         VklStatus status = VKL_OK;
         for (uint32_t i = 0; i < count && !status; i++) {
             status = vkl_vk_exec_record(exec, stream);

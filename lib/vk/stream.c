@@ -55,6 +55,7 @@ struct VklVkWork {
     size_t exec_count, exec_capacity;
     VklVkQueries *queries;
     uint32_t query_pools;
+    double cost; /* of what was recorded, by vkl_vk_stream_charge() */
 };
 
 typedef struct FencePoint {
@@ -273,6 +274,7 @@ static void work_release(VklStream *stream, VklVkWork *work)
         vk->queries = queries;
     }
     work->query_pools = 0;
+    work->cost = 0;
     for (size_t i = 0; i < work->exec_count; i++)
         vkl_exec_release(work->execs[i]);
     work->exec_count = 0;
@@ -793,6 +795,16 @@ VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
     return VKL_OK;
 }
 
+VklStatus vkl_vk_stream_charge(VklStream *stream, double cost)
+{
+    VklVkStream *vk = stream->impl;
+    const double most = stream->device->caps.submit_cost;
+    if (vk->wrapped || !vk->current) /* a command buffer of the caller's is the caller's to submit */
+        return VKL_OK;
+    vk->current->cost += cost;
+    return most > 0 && vk->current->cost >= most ? submit_current(stream) : VKL_OK;
+}
+
 VklStatus vkl_vk_stream_queries_full(VklStream *stream)
 {
     const VklVkStream *vk = stream->impl;
@@ -812,8 +824,11 @@ VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer
     const VklVkExec *vk_exec = exec->impl;
     VklStatus status = submit_current(stream);
     VkCommandBuffer batch[REPLAYS_PER_SUBMIT + 1];
+    const double worth = vk_exec->cost > 0 ? stream->device->caps.submit_cost / vk_exec->cost : 0; /* repetitions */
+    uint32_t most = worth > 0 && worth < REPLAYS_PER_SUBMIT ? (uint32_t)worth : REPLAYS_PER_SUBMIT;
+    most = most ? most : 1;
     while (!status && count) {
-        uint32_t repeats = count < REPLAYS_PER_SUBMIT ? count : REPLAYS_PER_SUBMIT;
+        uint32_t repeats = count < most ? count : most;
         VklVkWork *work;
         status = work_get(stream, &work);
         if (status)

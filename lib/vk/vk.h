@@ -160,6 +160,7 @@ typedef struct VklVkOp {
     uint32_t groups[3];
     uint16_t kernel;
     bool barrier;
+    float cost;   /* vkl_op_cost() */
     VklArgs args; /* the plan's, with what rounding the bindings' offsets left over */
 } VklVkOp;
 
@@ -167,6 +168,7 @@ typedef struct VklVkExec {
     VklVkOp *ops;
     size_t count;
     uint64_t barriers; /* recorded by one repetition */
+    double cost;       /* of all ops */
     VkDescriptorPool descriptors;
     VkCommandPool pool; /* of the command buffer for replays; made when first needed */
     VkCommandBuffer commands;
@@ -202,6 +204,8 @@ VklStatus vkl_vk_stream_wrap(VklStream *stream, VkCommandBuffer commands);
 void vkl_vk_stream_destroy(VklStream *stream);
 VklStatus vkl_vk_stream_transfer(VklStream *stream, const VklTransferArgs *args);
 VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence);
+/* Counts what has been recorded; submits it where that is as much as one submit should do. */
+VklStatus vkl_vk_stream_charge(VklStream *stream, double cost);
 VklStatus vkl_vk_stream_wait(VklStream *stream);
 VklStatus vkl_vk_fence_wait(VklFence *fence, uint64_t timeout_ns);
 void vkl_vk_fence_destroy(VklFence *fence);
