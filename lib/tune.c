@@ -117,10 +117,10 @@ static uint64_t sequence_shared(const SequenceGroup *group)
     return 16 * sequence_rows(group) * (slice_fours(group) * group->slices + parts);
 }
 
-/* What compilers allow without a spill, by the statistics of 22 chips at sizes from 3 to 200: invocations of a workgroup, which share the
- * registers; fours of inputs whose weights are held, 16 registers each, where that is all of a slice and where the rest is read in every
- * step; rows of an invocation; and units that it does the cell of, which take as many registers as a four. Of W_hh, H 64 of an LSTM is held as
- * a whole, of H 128 a half by AMD and NVIDIA. */
+/* What compilers allow without a spill, by the statistics of those of AMD, Intel, NVIDIA (NVK) and Adreno at sizes from 3 to 200: invocations of a
+ * workgroup, which share the registers; fours of inputs whose weights are held, 16 registers each, where that is all of a slice and where
+ * the rest is read in every step; rows of an invocation; and units that it does the cell of, which take as many registers as a four. Of
+ * an LSTM's W_hh, that of H 64 is held as a whole, of H 128 a half by AMD and NVIDIA. */
 typedef struct SequenceRegisters {
     uint64_t lanes, held_all, held_part[2], rows, rows_part, items; /* held_part: forward, backward */
     uint32_t read_turn;                                             /* fours that are read at once */
@@ -141,15 +141,13 @@ static SequenceRegisters sequence_registers(uint32_t vendor)
     }
 }
 
-/* Whether an invocation's registers last for so many rows. Backward has more in them for each; and with 256 invocations each may have twice
- * the registers that it has with 512. */
-static bool sequence_rows_fit(const SequenceGroup *group, const SequenceRegisters *registers, bool backward)
+/* Whether an invocation's registers last for so many rows: with 256 invocations each may have twice the registers that it has with 512. */
+static bool sequence_rows_fit(const SequenceGroup *group, const SequenceRegisters *registers)
 {
     uint64_t items = sequence_items(group);
-    bool narrow = backward || group->lane_rows > 2;
-    if (group->lane_rows > registers->rows || (backward && group->lane_rows > 2))
+    if (group->lane_rows > 2 && (items > 1 || sequence_lanes(group) > 256))
         return false;
-    return items <= (narrow ? 1 : registers->items) && (group->lane_rows <= 2 || sequence_lanes(group) <= 256);
+    return group->lane_rows <= registers->rows && items <= registers->items;
 }
 
 static uint64_t sequence_turns(const SequenceGroup *group)
@@ -199,7 +197,7 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
     if (!all)
         registers.rows = registers.rows_part;
     for (wider.lane_rows = 2; blocks(rows, sequence_rows(&wider)) * sequence_lanes(&wider) >= caps->parallel &&
-                              sequence_shared(&wider) <= caps->shared_memory && sequence_rows_fit(&wider, &registers, backward);
+                              sequence_shared(&wider) <= caps->shared_memory && sequence_rows_fit(&wider, &registers);
          wider.lane_rows *= 2)
         group = wider;
 

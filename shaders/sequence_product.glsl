@@ -119,9 +119,11 @@ void product()
                                       held_weights[4u * k + 2u], held_weights[4u * k + 3u]);
         [[unroll]] for (uint k = held; k < held + read_first; k++)
             multiply_add_read(k, group, slice, at);
-        [[dont_unroll]] for (uint k = held + read_first; k < slice_fours; k += read_turn) {
-            [[unroll]] for (uint i = 0u; i < read_turn; i++)
-                multiply_add_read(k + i, group, slice, at);
+        if (held + read_first < slice_fours) { /* a loop of no turns that is not to be unrolled stays where it is */
+            [[dont_unroll]] for (uint k = held + read_first; k < slice_fours; k += read_turn) {
+                [[unroll]] for (uint i = 0u; i < read_turn; i++)
+                    multiply_add_read(k + i, group, slice, at);
+            }
         }
         [[unroll]] for (uint r = 0u; r < lane_rows; r++)
             part[(first_row + r) * part_row + group * part_group + slice * part_slice] = sum[r];

@@ -248,7 +248,7 @@ static const SequenceChoice sequence_choices[] = {
     {&GEFORCE, VKL_SEQUENCE_LSTM,   1,   1, false,   1,  1, 1,  1, 1,  0, true},
     /* large batches: several rows of an invocation, as far as registers last */
     {&RADEON,  VKL_SEQUENCE_LSTM, 256,  64, false, 256,  4, 4,  1, 4, 32, true},
-    {&RADEON,  VKL_SEQUENCE_LSTM, 256,  64, true,  256, 16, 4,  1, 2, 32, true},
+    {&RADEON,  VKL_SEQUENCE_LSTM, 256,  64, true,  256, 16, 4,  1, 4, 32, true},
     {&RADEON,  VKL_SEQUENCE_LSTM, 128,  64, false, 256,  4, 4,  1, 2, 32, true},
     {&RADEON,  VKL_SEQUENCE_LSTM, 256, 128, false, 512,  4, 4,  1, 2, 32, true},
     {&ARC,     VKL_SEQUENCE_LSTM, 512,  64, false, 256,  4, 4,  1, 2,  0, true},
