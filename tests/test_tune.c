@@ -311,3 +311,58 @@ Test(tune, sequence_shapes_fit_the_device_and_the_kernels)
         }
     }
 }
+
+/* ---- Steps ---- */
+
+typedef struct StepChoice {
+    const Device *device;
+    VklStepSize size;
+    uint32_t rows, units, slices;
+} StepChoice;
+
+/* Rows, units, terms, gates; wide, interleaved, backward. */
+static const StepChoice step_choices[] = {
+    /* few rows: sums are cut; more: less; many: an invocation has as many rows as registers */
+    {&GEFORCE, {1, 256, 256, 4, true, true, false}, 1, 1, 16},  {&GEFORCE, {8, 256, 256, 4, true, true, false}, 8, 1, 16},
+    {&GEFORCE, {32, 256, 256, 4, true, true, false}, 8, 1, 4},  {&GEFORCE, {128, 256, 256, 4, true, true, false}, 8, 1, 1},
+    {&GEFORCE, {32, 256, 256, 3, true, false, false}, 4, 4, 4}, {&GEFORCE, {32, 17, 17, 3, false, false, false}, 8, 1, 1},
+    {&ARC, {32, 256, 256, 4, true, true, false}, 4, 1, 4},      {&GEFORCE, {1, 256, 1024, 1, true, true, true}, 1, 1, 16},
+    {&RADEON, {128, 256, 1024, 1, true, true, true}, 8, 2, 1},
+};
+
+Test(tune, steps_share_weights_among_rows_and_sums_among_invocations)
+{
+    for (size_t k = 0; k < COUNT(step_choices); k++) {
+        const StepChoice *choice = &step_choices[k];
+        VklCaps caps = caps_of(choice->device);
+        VklStepShape shape;
+        bool pays;
+        cr_assert(vkl_tune_step(&caps, &choice->size, &shape, &pays));
+        cr_assert(pays);
+        cr_assert(shape.rows == choice->rows && shape.units == choice->units && shape.slices == choice->slices,
+                  "row %zu: %u rows, %u units, %u slices", k, shape.rows, shape.units, shape.slices);
+        caps.storage_buffers = 4;
+        cr_assert(!vkl_tune_step(&caps, &choice->size, &shape, &pays));
+    }
+}
+
+/* The kernels' own bounds: their shared memory is for 128 invocations. */
+Test(tune, step_shapes_fit_the_device_and_the_kernels)
+{
+    static const uint64_t sizes[] = {1, 3, 8, 17, 48, 65, 256, 1025};
+    for (size_t d = 0; d < COUNT(devices); d++)
+        for (size_t n = 0; n < COUNT(sizes); n++)
+            for (size_t h = 0; h < COUNT(sizes); h++)
+                for (int k = 0; k < 8; k++) {
+                    VklCaps caps = caps_of(devices[d]);
+                    VklStepShape shape;
+                    bool pays, wide = sizes[h] % 4 == 0 && (k & 1), interleaved = k & 2, backward = k & 4;
+                    VklStepSize size = {sizes[n], sizes[h], backward ? 4 * sizes[h] : sizes[h], 4, wide, interleaved, backward};
+                    cr_assert(vkl_tune_step(&caps, &size, &shape, &pays));
+                    cr_assert(shape.workgroup <= 128 && shape.workgroup <= caps.workgroup_invocations);
+                    cr_assert(shape.slices >= 1 && shape.workgroup % shape.slices == 0);
+                    cr_assert(backward || shape.units == (wide && !interleaved ? 4 : 1));
+                    uint64_t vectors = backward ? 1 : wide && !interleaved ? 4 : 1; /* of four numbers and 128 invocations */
+                    cr_assert(shape.slices == 1 || vectors * 128 * 16 <= caps.shared_memory);
+                }
+}
