@@ -107,6 +107,45 @@ Test(tune, gemm_takes_the_shape_that_suits_vendor_limits_and_size)
     }
 }
 
+/* Cooperative matrices: the chip's subgroups, one sum beside another where four would spill, and nothing where they do not pay or fit. */
+Test(tune, cooperative_matrices_take_the_shape_of_the_chip)
+{
+    static const struct {
+        const Device *device;
+        uint32_t matrix[3];
+        uint64_t m, n, k, scratch;
+        uint32_t workgroup, subgroup, beside; /* workgroup 0: none */
+        uint64_t slices;
+    } rows[] = {
+        {&RADEON, {16, 16, 16}, 2048, 1024, 128, 0, 128, 32, 2, 1},
+        {&GEFORCE, {16, 16, 16}, 2048, 1024, 128, 0, 128, 32, 2, 1},
+        {&ARC, {8, 8, 16}, 2048, 1024, 128, 0, 256, 8, 1, 1},
+        {&ARC, {8, 16, 16}, 2048, 1024, 128, 0, 128, 8, 1, 1},
+        {&GEFORCE, {16, 8, 16}, 2048, 1024, 128, 0, 256, 32, 2, 1},
+        {&GEFORCE, {0, 0, 0}, 2048, 1024, 128, 0, 0, 0, 0, 0},
+        {&GEFORCE, {16, 16, 16}, 31, 1024, 128, 0, 0, 0, 0, 0},
+        {&GEFORCE, {16, 16, 16}, 32, 32, 31, 0, 0, 0, 0, 0},
+        {&GEFORCE, {16, 16, 16}, 74, 256, 3200, 1 << 20, 128, 32, 2, 15},
+        {&FLOOR, {8, 8, 8}, 2048, 1024, 128, 0, 16, 1, 2, 1},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        VklCaps caps = caps_of(rows[i].device);
+        VklGemmShape shape;
+        memcpy(caps.cooperative, rows[i].matrix, sizeof(caps.cooperative));
+        bool there = vkl_tune_gemm_coop(&caps, rows[i].m, rows[i].n, rows[i].k, rows[i].scratch, &shape);
+        cr_expect_eq(there, rows[i].workgroup != 0, "row %zu", i);
+        if (!there || !rows[i].workgroup)
+            continue;
+        const uint32_t *spec = shape.spec;
+        cr_expect(spec[VKL_SPEC_WORKGROUP] == rows[i].workgroup && spec[VKL_SPEC_SUBGROUP] == rows[i].subgroup &&
+                      spec[VKL_GEMM_COOP_SPEC_BESIDE] == rows[i].beside && shape.slices == rows[i].slices &&
+                      (shape.slices - 1) * shape.slice_k < rows[i].k && shape.slices * shape.slice_k >= rows[i].k,
+                  "row %zu: workgroup %u, subgroup %u, %u beside, %llu slices of %llu", i, spec[VKL_SPEC_WORKGROUP],
+                  spec[VKL_SPEC_SUBGROUP], spec[VKL_GEMM_COOP_SPEC_BESIDE], (unsigned long long)shape.slices,
+                  (unsigned long long)shape.slice_k);
+    }
+}
+
 /* What the kernel takes for granted of its constants, and what a device must have, whatever the sizes. */
 Test(tune, gemm_shapes_fit_the_device_and_the_kernel)
 {
