@@ -116,14 +116,14 @@ round_cpu() {
     for shape in ${shapes:-1,1,1,50 100,32,8,64 64,32,128,256 50,64,512,512 100,1,128,256}; do
         measure_ours cpu "$shape" forward
         for threads in 1 2; do
-            record cpu "$shape" forward "ONNX Runtime, $threads threads" env OMP_NUM_THREADS=$threads "$onnxruntime" \
+            record cpu "$shape" forward "ONNX Runtime, $threads thread$([ $threads -eq 1 ] || echo s)" env OMP_NUM_THREADS=$threads "$onnxruntime" \
                 "$here/peers/onnxruntime_cpu.py" ${shape//,/ } "$(model_of "$shape")"
-            record cpu "$shape" forward "PyTorch, $threads threads" env OMP_NUM_THREADS=$threads "$torch" \
+            record cpu "$shape" forward "PyTorch, $threads thread$([ $threads -eq 1 ] || echo s)" env OMP_NUM_THREADS=$threads "$torch" \
                 "$here/peers/pytorch.py" ${shape//,/ } forward
         done
         measure_ours cpu "$shape" train
         for threads in 1 2; do
-            record cpu "$shape" train "PyTorch, $threads threads" env OMP_NUM_THREADS=$threads "$torch" \
+            record cpu "$shape" train "PyTorch, $threads thread$([ $threads -eq 1 ] || echo s)" env OMP_NUM_THREADS=$threads "$torch" \
                 "$here/peers/pytorch.py" ${shape//,/ } train
         done
     done

@@ -17,6 +17,10 @@ require('@tensorflow/tfjs-backend-webgpu');
 tf.env().set('WEBGPU_CPU_FORWARD', false); // else small operations run in JavaScript
 await tf.setBackend('webgpu');
 await tf.ready();
+if (tf.getBackend() !== 'webgpu') { // it takes another one by itself
+    console.error('Error: no WebGPU on this driver');
+    process.exit(1);
+}
 
 const model = tf.sequential();
 model.add(tf.layers.lstm({units: hidden, returnSequences: true, inputShape: [steps, inputs], recurrentActivation: 'sigmoid'}));
@@ -31,5 +35,5 @@ async function forward()
 }
 
 await report(pass === 'train' ? () => model.trainOnBatch(x, target) : forward,
-             'TensorFlow.js ' + tf.version_core + ' WebGPU (' + tf.getBackend() + ')');
+             'TensorFlow.js ' + tf.version_core + ' WebGPU');
 process.exit(0);
