@@ -71,8 +71,10 @@ void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info)
 /* Bindings of SEQUENCE_BACKWARD: a device with fewer takes a dispatch for each step. */
 #define SEQUENCE_BINDINGS 5
 
-/* W_hh of H 128 of an LSTM. It takes all registers of a compute unit, 256 KiB on most GPUs; what does not fit is read in every step. A step
- * then takes 1 to 2 us where a dispatch and a barrier take 3 to 10. Above, a workgroup reads its weights longer than that. */
+/* W_hh of H 128 of an LSTM: all registers of a compute unit, 256 KiB on most GPUs. What of it does not fit with the rest is read from the
+ * caches in every step, 64 bytes a cycle as a rule: 2,000 cycles for half of it, about 1 us. Others measured 1.4 to 2.0 us for a step inside a
+ * workgroup and 7.7 to 10.5 for one of two launches (FlashRNN, arXiv 2412.07752). Above, a workgroup reads longer than a dispatch takes to
+ * begin, and a step of its own has the whole device to read it. */
 #define SEQUENCE_WEIGHTS 65536
 
 static bool sequence_host(VklSequenceShape *shape)
