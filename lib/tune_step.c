@@ -68,6 +68,8 @@ bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *s
         shape_gpu(caps, size, shape);
     /* software devices multiply large matrices faster with the kernels of GEMM, and a dispatch costs them little beside that */
     *pays = caps->arch == VKL_ARCH_GPU || size->rows * size->units * size->k < 500000;
+    /* SwiftShader, whose subgroups are of four, keeps arrays of unknown length in memory, lane by lane */
+    *pays = *pays && (caps->arch == VKL_ARCH_GPU || caps->lanes > 4);
     /* software devices stop a loop after 65,535 turns, all of an invocation's together */
     return size->k <= 60000;
 }

@@ -111,10 +111,6 @@ void main()
                     sum[i][j] += c[at + i * args.ldc + j];
     [[unroll]] for (uint i = 0u; i < BLOCK; i++)
         sum[i] += bias_sum;
-    WHEN(args.activation != ACTIVATION_NONE)
-        [[unroll]] for (uint i = 0u; i < BLOCK; i++)
-            [[unroll]] for (uint j = 0u; j < BLOCK; j++)
-                sum[i][j] = activate(args.activation, sum[i][j]);
     WHEN(c_is_wide)
         [[unroll]] for (uint i = 0u; i < BLOCK; i++)
             if (row + i < args.m)
@@ -124,4 +120,9 @@ void main()
             [[unroll]] for (uint j = 0u; j < BLOCK; j++)
                 if (row + i < args.m && column + j < args.n)
                     c[at + i * args.ldc + j] = sum[i][j];
+    /* in a loop of its own, which is short where the block is unrolled */
+    WHEN(args.activation != ACTIVATION_NONE)
+        for (uint i = 0u; i < BLOCK && row + i < args.m; i++)
+            for (uint j = 0u; j < BLOCK && column + j < args.n; j++)
+                c[at + i * args.ldc + j] = activate(args.activation, c[at + i * args.ldc + j]);
 }

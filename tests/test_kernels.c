@@ -315,11 +315,15 @@ static void gemm_shape_check(const Rig *rig, const GemmCase *t)
 }
 
 /* On GEMM_DIRECT or GEMM, whichever the device would take, with aligned or with odd offsets. */
-static void gemm_check_way(Rig *rig, const GemmCase *t, bool direct, bool aligned, const char *what)
+enum { GEMM_ON_GPU, GEMM_BY_LANES, GEMM_BY_BLOCKS, GEMM_WAYS }; /* by blocks: on devices that are CPUs and do not shuffle */
+
+static void gemm_check_way(Rig *rig, const GemmCase *t, int direct, bool aligned, const char *what)
 {
     const VklCaps caps = rig->caps;
     VklGemm gemm;
     rig->caps.arch = direct ? VKL_ARCH_SOFTWARE : VKL_ARCH_GPU;
+    if (direct == GEMM_BY_BLOCKS)
+        rig->caps.lanes = 0;
     if (t->vendor)
         rig->caps.vendor = t->vendor;
     if (t->rows)
@@ -345,8 +349,8 @@ static void gemm_check_way(Rig *rig, const GemmCase *t, bool direct, bool aligne
 
 static void gemm_check(Rig *rig, const GemmCase *t, const char *what)
 {
-    for (int way = 0; way < 4; way++)
-        gemm_check_way(rig, t, way & 1, way & 2, what);
+    for (int way = 0; way < 2 * GEMM_WAYS; way++)
+        gemm_check_way(rig, t, way % GEMM_WAYS, way >= GEMM_WAYS, what);
 }
 
 static const uint64_t gemm_sizes[][3] = {
