@@ -49,7 +49,9 @@ static void shape_gpu(const VklCaps *caps, const VklStepSize *size, VklStepShape
     shape->units = size->backward ? 1 : size->wide && !size->interleaved ? 4 : 1;
     if (size->backward && !few)
         shape->units = 2;
-    shape->rows = power_above(size->rows, vectors_of(size, shape) > 2 || caps->vendor == VKL_VENDOR_INTEL ? 4 : 8);
+    /* as many as no compiler spills with */
+    uint32_t rows = vectors_of(size, shape) > 2 ? 4 : 8;
+    shape->rows = power_above(size->rows, caps->vendor == VKL_VENDOR_INTEL ? rows / 2 : rows);
     shape->slices = power_below(size->k / 16, few ? 16 : some ? 4 : 1);
     shape->workgroup = some ? most : (uint32_t)smaller(most, 64);
 }
@@ -67,7 +69,7 @@ bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *s
     else
         shape_gpu(caps, size, shape);
     /* software devices multiply large matrices faster with the kernels of GEMM, and a dispatch costs them little beside that */
-    *pays = caps->arch == VKL_ARCH_GPU || size->rows * size->units * size->k < 500000;
+    *pays = caps->arch == VKL_ARCH_GPU || size->rows * size->units * size->k * size->gates <= 600000;
     /* SwiftShader, whose subgroups are of four, keeps arrays of unknown length in memory, lane by lane */
     *pays = *pays && (caps->arch == VKL_ARCH_GPU || caps->lanes > 4);
     /* software devices stop a loop after 65,535 turns, all of an invocation's together */
