@@ -103,6 +103,11 @@ static void emit(const Layers *layers, const Call *call)
     op->work = layers->N * call->directions;
     op->work_cost = call->units * (call->gates * call->k + 64);
     op->flops = 2.0 * (double)op->work * (double)call->units * (double)call->gates * (double)call->k;
+    /* windows of two directions hold all that lies between */
+    double once = (double)call->units * (double)call->gates * (double)call->k * (double)call->directions;
+    double cells = (double)op->work * (double)call->units;
+    op->bytes = (call->flags & VKL_STEP_HALVES ? 2 : 4) * once +
+                4 * ((double)op->work * (double)call->k + cells * (2.0 * (double)layers->form.gates + 4));
     vkl_plan_end(layers->plan, op);
 }
 
