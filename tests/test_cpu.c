@@ -13,7 +13,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Against sums in another order, relative to the largest: 16 + 2 sqrt(k) roundings as docs/numerics.md has it, for k to 4,096, and both err. */
+/* Against sums in another order, relative to the largest: 16 + 2 sqrt(k) roundings as docs/numerics.md has it, k to 1,025. */
 #define TOLERANCE 5e-6
 
 static VklDevice *device_of(VklContext *context, const char *level)

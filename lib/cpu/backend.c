@@ -268,7 +268,7 @@ static uint64_t part_of(const CpuDevice *cpu, uint64_t items, uint64_t cost, uin
 }
 
 /* Rows of a sequence that keep a thread at its best: with fewer, threads share the units of the same rows. */
-#define GANG_ROWS 8
+#define GANG_ROWS 32
 #define GANG_COST 20000 /* multiply-adds of a member in a step: a barrier costs as much as some thousands */
 
 /* Threads that go through a sequence together, if that is better than for each to have rows of its own. */

@@ -25,6 +25,7 @@ typedef struct VklCpuGang {
     VklCpuBarrier barriers[];     /* one for each row group and direction */
 } VklCpuGang;
 
+#define VKL_CPU_GANG_TRIES 4  /* runs that are taken in turns at first, of which the last two count: caches are cold in others */
 #define VKL_CPU_GANG_PROBE 64 /* of so many runs, one is for the way that was slower */
 
 /* Whether the next run is the gang's. Results are the same, so this may differ from run to run. */
@@ -33,8 +34,8 @@ static inline bool gang_wanted(VklCpuGang *gang)
     unsigned run = atomic_fetch_add_explicit(&gang->runs, 1, memory_order_relaxed);
     uint64_t rows = atomic_load_explicit(&gang->time[0], memory_order_relaxed);
     uint64_t together = atomic_load_explicit(&gang->time[1], memory_order_relaxed);
-    if (!together || !rows)
-        return !together;
+    if (run < VKL_CPU_GANG_TRIES)
+        return run % 2 == 0;
     return (together <= rows) != (run % VKL_CPU_GANG_PROBE == 0);
 }
 
@@ -42,7 +43,10 @@ static inline void gang_took(VklCpuGang *gang, bool together, double nanoseconds
 {
     uint64_t before = atomic_load_explicit(&gang->time[together], memory_order_relaxed);
     uint64_t now = nanoseconds > 1 ? (uint64_t)nanoseconds : 1;
-    atomic_store_explicit(&gang->time[together], before ? (3 * before + now + 3) / 4 : now, memory_order_relaxed);
+    bool first = atomic_load_explicit(&gang->runs, memory_order_relaxed) <= VKL_CPU_GANG_TRIES;
+    if (!first && now > before) /* a disturbed run is not yet a slow way */
+        now = (3 * before + now + 3) / 4;
+    atomic_store_explicit(&gang->time[together], now, memory_order_relaxed);
 }
 
 static inline void barrier_wait(VklCpuBarrier *barrier, uint64_t count)

@@ -83,11 +83,40 @@ typedef void (*TileFunction)(const float *a, const float *b, size_t k, const Fin
     static void tile_##rows(const float *a, const float *b, size_t k, const Finish *f)                           \
     {                                                                                                            \
         Vec acc[(rows)*TILE_VECTORS];                                                                            \
+        tile_fetch(rows, f->c, f->ldc);                                                                          \
+        tile_zero((rows)*TILE_VECTORS, acc);                                                                     \
         tile_sums(rows, TILE_VECTORS, acc, a, 1, rows, b, PANEL, k);                                             \
+        if (f->columns == PANEL && !f->bias && !f->activation) {                                                 \
+            tile_add(rows, acc, f->base, f->base_ld, f->c, f->ldc);                                              \
+            return;                                                                                              \
+        }                                                                                                        \
         float out[(rows)*PANEL];                                                                                 \
         _Pragma("GCC unroll 32") for (int i = 0; i < (rows)*TILE_VECTORS; i++) v_store(out + i * LANES, acc[i]); \
         tile_put(rows, out, f);                                                                                  \
     }
+
+/* Where the sums will go is often in no cache near by: it comes while they are made. */
+VKL_CPU_INLINE void tile_fetch(const int rows, const float *c, size_t ldc)
+{
+#pragma GCC unroll 32
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < PANEL; i += 16)
+            __builtin_prefetch(c + (size_t)r * ldc + i, 1);
+}
+
+/* A whole tile, with nothing to do but to add it. */
+VKL_CPU_INLINE void tile_add(const int rows, const Vec *acc, const float *base, size_t base_ld, float *c, size_t ldc)
+{
+#pragma GCC unroll 32
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 32
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            Vec sum = acc[r * TILE_VECTORS + v];
+            if (base)
+                sum = v_load(base + (size_t)r * base_ld + v * LANES) + sum;
+            v_store(c + (size_t)r * ldc + v * LANES, sum);
+        }
+}
 
 /* The sums leave the registers once, so that what follows is a loop and not thirty copies of it. */
 static void tile_put(size_t rows, const float *out, const Finish *f)

@@ -39,32 +39,39 @@ typedef struct Product {
 
 /* ---- Packing ---- */
 
-/* to[j to_row + i] = from[i from_row + j], for i < rows and j < columns */
+/* to[j to_row + i] = from[i from_row + j], for i < rows and j < columns. What is no multiple of 4 is done by fours that overlap. */
 static inline void transpose(float *to, size_t to_row, const float *from, size_t from_row, size_t rows, size_t columns)
 {
-    size_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-        size_t j = 0;
-        for (; j + 4 <= columns; j += 4)
-            v_transpose4(to + j * to_row + i, to_row, from + i * from_row + j, from_row);
-        for (; j < columns; j++)
-            for (size_t r = 0; r < 4; r++)
-                to[j * to_row + i + r] = from[(i + r) * from_row + j];
+    if (rows < 4 || columns < 4) {
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < columns; j++)
+                to[j * to_row + i] = from[i * from_row + j];
+        return;
     }
-    for (; i < rows; i++)
-        for (size_t j = 0; j < columns; j++)
-            to[j * to_row + i] = from[i * from_row + j];
+    for (size_t i = 0;; i = i + 8 <= rows ? i + 4 : rows - 4) {
+        for (size_t j = 0;; j = j + 8 <= columns ? j + 4 : columns - 4) {
+            v_transpose4(to + j * to_row + i, to_row, from + i * from_row + j, from_row);
+            if (j + 4 >= columns)
+                break;
+        }
+        if (i + 4 >= rows)
+            break;
+    }
 }
 
 /* ---- Sums in registers ---- */
 
-/* acc[r][v] = sum over j < k of a[r a_row + j a_step] b[j ldb + v LANES ...]; rows and vectors are constants. */
+VKL_CPU_INLINE void tile_zero(const int vectors, Vec *acc)
+{
+#pragma GCC unroll 32
+    for (int i = 0; i < vectors; i++)
+        acc[i] = v_all(0.0f);
+}
+
+/* acc[r][v] += sum over j < k of a[r a_row + j a_step] b[j ldb + v LANES ...]; rows and vectors are constants. */
 VKL_CPU_INLINE void tile_sums(const int rows, const int vectors, Vec *acc, const float *a, size_t a_row, size_t a_step,
                               const float *b, size_t ldb, size_t k)
 {
-#pragma GCC unroll 32
-    for (int i = 0; i < rows * vectors; i++)
-        acc[i] = v_all(0.0f);
     for (size_t j = 0; j < k; j++) {
         Vec bv[WIDE];
 #pragma GCC unroll 32
@@ -158,6 +165,7 @@ VKL_CPU_INLINE void row_strip(const int vectors, const Product *p, const float *
 {
     Vec acc[WIDE];
     Finish f = finish_of(p, bias, j0, k, row, column, (size_t)vectors * LANES);
+    tile_zero(vectors, acc);
     tile_sums(1, vectors, acc, p->a + row * p->lda + j0, 0, 1, p->b + j0 * p->ldb + column, p->ldb, k);
     tile_finish(1, vectors, acc, &f);
 }

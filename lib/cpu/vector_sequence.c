@@ -110,20 +110,25 @@ void VKL_CPU(pack)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t e
 
 /* ---- Tiles ---- */
 
-/* out[r][PANEL] = the sums of `rows` rows over a panel of `vectors` vectors */
-#define SUMS(name, rows, vectors)                                                                               \
-    static void name##_##rows(float *out, const float *a, size_t lda, const float *b, size_t k)                 \
-    {                                                                                                           \
-        Vec acc[(rows) * (vectors)];                                                                            \
-        tile_sums(rows, vectors, acc, a, lda, 1, b, (vectors)*LANES, k);                                        \
-        _Pragma("GCC unroll 32") for (int i = 0; i < (rows) * (vectors); i++) v_store(out + i * LANES, acc[i]); \
+/* out[r][vectors LANES] = the sums of `rows` rows over a panel, or, with `more`, what goes on from there */
+#define SUMS(name, rows, vectors)                                                                                   \
+    static void name##_##rows(float *out, const float *a, size_t lda, const float *b, size_t k, bool more)          \
+    {                                                                                                               \
+        Vec acc[(rows) * (vectors)];                                                                                \
+        if (more) {                                                                                                 \
+            _Pragma("GCC unroll 32") for (int i = 0; i < (rows) * (vectors); i++) acc[i] = v_load(out + i * LANES); \
+        } else {                                                                                                    \
+            tile_zero((rows) * (vectors), acc);                                                                     \
+        }                                                                                                           \
+        tile_sums(rows, vectors, acc, a, lda, 1, b, (vectors)*LANES, k);                                            \
+        _Pragma("GCC unroll 32") for (int i = 0; i < (rows) * (vectors); i++) v_store(out + i * LANES, acc[i]);     \
     }
 #define SUMS_TO_2(name, vectors) SUMS(name, 1, vectors) SUMS(name, 2, vectors)
 #define SUMS_TO_4(name, vectors) SUMS_TO_2(name, vectors) SUMS(name, 3, vectors) SUMS(name, 4, vectors)
 #define SUMS_TO_6(name, vectors) SUMS_TO_4(name, vectors) SUMS(name, 5, vectors) SUMS(name, 6, vectors)
 #define SUMS_TO_8(name, vectors) SUMS_TO_6(name, vectors) SUMS(name, 7, vectors) SUMS(name, 8, vectors)
 
-typedef void (*Sums)(float *out, const float *a, size_t lda, const float *b, size_t k);
+typedef void (*Sums)(float *out, const float *a, size_t lda, const float *b, size_t k, bool more);
 
 #if CELL_ROWS == 6
 SUMS_TO_6(four, 4)
@@ -168,17 +173,34 @@ static const Sums two_sums[BACK_ROWS + 1] = {NULL, two_1, two_2, two_3, two_4};
 #endif
 static const Sums four_sums[CELL_ROWS + 1] = CELL_SUMS(four), three_sums[CELL_ROWS + 1] = CELL_SUMS(three);
 
-/* One tile: rows of A from `a` on, k terms, in blocks. */
-static void panel_sums(const Sums *sums, size_t vectors, float *out, size_t rows, const float *a, size_t lda, const float *panel,
-                       size_t k)
+#define GROUP_TILES 6
+#define GROUP_FLOATS (GROUP_TILES * (CELL_ROWS * 4 > BACK_ROWS * 2 ? CELL_ROWS * 4 : BACK_ROWS * 2) * LANES)
+#define CACHED 6144 /* floats of a panel that stay in the first level of the cache while tiles go over them */
+
+/* out[row][vectors LANES] = the sums of at most GROUP_TILES tiles of rows, of `tile_rows` at most, over a panel. */
+static void group_sums(const Sums *sums, size_t tile_rows, size_t vectors, float *out, size_t rows, const float *a, size_t lda,
+                       const float *panel, size_t k)
 {
-    sums[rows](out, a, lda, panel, k < MOST ? k : MOST);
-    for (size_t j = MOST; j < k; j += MOST) {
-        float more[BACK_ROWS * 4 * LANES];
-        sums[rows](more, a + j, lda, panel + j * vectors * LANES, k - j < MOST ? k - j : MOST);
-        for (size_t i = 0; i < rows * vectors * LANES; i++)
-            out[i] += more[i];
+    size_t tiles = (rows + tile_rows - 1) / tile_rows, width = vectors * LANES, most = tiles > 1 ? CACHED / width : MOST;
+    float further[GROUP_FLOATS];
+    for (size_t block = 0; block < k; block += MOST) {
+        float *to = block ? further : out;
+        size_t end = k - block < MOST ? k : block + MOST;
+        for (size_t j = block; j < end; j += most)
+            for (size_t tile = 0; tile < tiles; tile++) {
+                size_t from = tile * rows / tiles, count = (tile + 1) * rows / tiles - from;
+                sums[count](to + from * width, a + from * lda + j, lda, panel + j * width, end - j < most ? end - j : most,
+                            j > block);
+            }
+        for (size_t i = 0; block && i < rows * width; i++)
+            out[i] += further[i];
     }
+}
+
+static void fetch(const float *from, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16)
+        __builtin_prefetch(from + i);
 }
 
 /* The same for one row and `columns` columns of W as it is. */
@@ -281,22 +303,58 @@ static void forward_units(const VklOp *op, const Forward *to, size_t s, size_t r
     }
 }
 
+/* The same for LANES units of `count` rows of an LSTM: o first stays in sums, so that rows do not wait for the second of two activations. */
+static void lstm_block(const struct VklSequenceForwardArgs *args, const Forward *to, size_t s, size_t row, size_t count,
+                       size_t first, float *sums)
+{
+    size_t c_from = s == 0 || args->keep ? s : args->steps, c_to = args->keep ? s + 1 : args->steps, H = to->units;
+    float *gates = to->gates + s * to->gates_step + row * args->gates_ld + 4 * first;
+    const float *c_prev = to->c + c_from * to->c_step + row * H + first;
+    float *c_next = to->c + c_to * to->c_step + row * H + first;
+    float *h = to->h + (s + 1) * to->h_step + row * args->h_ld + first;
+    for (size_t r = 0; r < count; r++) {
+        Vec pre[4], gate[4];
+        for (size_t i = 0; i < 4; i++)
+            pre[i] = v_load(gates + r * args->gates_ld + i * LANES) + v_load(sums + (4 * r + i) * LANES);
+        v_split4(gate, pre);
+        gate[0] = v_sigmoid(gate[0]);
+        gate[1] = v_sigmoid(gate[1]);
+        gate[2] = v_tanh(gate[2]);
+        gate[3] = v_sigmoid(gate[3]);
+        v_store(sums + 4 * r * LANES, gate[3]);
+        v_store(c_next + r * H, v_fma(gate[1], v_load(c_prev + r * H), gate[0] * gate[2]));
+        if (args->keep) {
+            v_join4(pre, gate);
+            for (size_t i = 0; i < 4; i++)
+                v_store(gates + r * args->gates_ld + i * LANES, pre[i]);
+        }
+    }
+    for (size_t r = 0; r < count; r++)
+        v_store(h + r * args->h_ld, v_load(sums + 4 * r * LANES) * v_tanh(v_load(c_next + r * H)));
+}
+
 static void forward_packed(const VklOp *op, const Forward *to, size_t s)
 {
     const struct VklSequenceForwardArgs *args = &op->args.SEQUENCE_FORWARD;
     Cell cell = cell_of(op);
     const Sums *sums = cell.vectors == 4 ? four_sums : cell.vectors == 3 ? three_sums : two_sums;
-    size_t rows = to->row_end - to->row, tiles = (rows + CELL_ROWS - 1) / CELL_ROWS, width = cell.vectors * LANES;
-    size_t block = cell.gates > 1 ? LANES : 2 * LANES;
+    size_t width = cell.vectors * LANES, block = cell.gates > 1 ? LANES : 2 * LANES;
     for (size_t first = to->unit; first < to->unit_end; first += block) {
-        size_t n = to->unit_end - first < block ? to->unit_end - first : block;
+        size_t n = to->unit_end - first < block ? to->unit_end - first : block, count;
         const float *panel = to->panels + first / block * to->units * width;
-        for (size_t tile = 0; tile < tiles; tile++) {
-            size_t row = to->row + tile * rows / tiles, count = to->row + (tile + 1) * rows / tiles - row;
-            float out[CELL_ROWS * 4 * LANES];
-            panel_sums(sums, cell.vectors, out, count, to->h + s * to->h_step + row * args->h_ld, args->h_ld, panel, to->units);
-            for (size_t r = 0; r < count; r++)
-                forward_units(op, to, s, row + r, first, n, out + r * width, LANES);
+        for (size_t row = to->row; row < to->row_end; row += count) {
+            float out[GROUP_FLOATS];
+            count = to->row_end - row < GROUP_TILES * CELL_ROWS ? to->row_end - row : GROUP_TILES * CELL_ROWS;
+            if (cell.gates == 4) /* short pieces far apart, which no prefetcher guesses: the product gives them time to come */
+                for (size_t r = 0; r < count; r++)
+                    fetch(to->gates + s * to->gates_step + (row + r) * args->gates_ld + 4 * first, 4 * n);
+            group_sums(sums, CELL_ROWS, cell.vectors, out, count, to->h + s * to->h_step + row * args->h_ld, args->h_ld, panel,
+                       to->units);
+            if (cell.gates == 4 && n == LANES)
+                lstm_block(args, to, s, row, count, first, out);
+            else
+                for (size_t r = 0; r < count; r++)
+                    forward_units(op, to, s, row + r, first, n, out + r * width, LANES);
         }
     }
 }
@@ -452,18 +510,20 @@ static void backward_step(const VklOp *op, const Backward *to, size_t s)
 {
     const struct VklSequenceBackwardArgs *args = &op->args.SEQUENCE_BACKWARD;
     size_t columns = cell_of(op).gates * to->units, block = 2 * LANES;
-    size_t rows = to->row_end - to->row, tiles = (rows + BACK_ROWS - 1) / BACK_ROWS;
     bool product = s || args->flags & VKL_SEQUENCE_NEXT;
     const float *next = to->gates + s * to->gates_step - to->gates_step;
     if (op->spec[VKL_SPEC_FORM] == VKL_SEQUENCE_GRU)
         next += to->units;
     for (size_t first = to->unit; first < to->unit_end; first += block) {
-        size_t n = to->unit_end - first < block ? to->unit_end - first : block;
-        for (size_t tile = 0; tile < tiles; tile++) {
-            size_t row = to->row + tile * rows / tiles, count = to->row + (tile + 1) * rows / tiles - row;
-            float out[BACK_ROWS * 2 * LANES];
+        size_t n = to->unit_end - first < block ? to->unit_end - first : block, count;
+        for (size_t row = to->row; row < to->row_end; row += count) {
+            float out[GROUP_FLOATS];
+            count = to->row_end - row < GROUP_TILES * BACK_ROWS ? to->row_end - row : GROUP_TILES * BACK_ROWS;
+            if (cell_of(op).gates == 4)
+                for (size_t r = 0; r < count; r++)
+                    fetch(to->gates + s * to->gates_step + (row + r) * args->gates_ld + 4 * first, 4 * n);
             if (product)
-                panel_sums(two_sums, 2, out, count, next + row * args->gates_ld, args->gates_ld,
+                group_sums(two_sums, BACK_ROWS, 2, out, count, next + row * args->gates_ld, args->gates_ld,
                            to->panels + first / block * columns * block, columns);
             for (size_t r = 0; r < count; r++)
                 for (size_t u = 0; u < n; u += LANES)
