@@ -405,3 +405,59 @@ Test(tune, step_shapes_fit_the_device_and_the_kernels)
                     cr_assert(shape.slices == 1 || vectors * 128 * 16 <= caps.shared_memory);
                 }
 }
+
+/* ---- Devices that are CPUs ---- */
+
+static VklCaps software(uint32_t lanes, uint32_t processors)
+{
+    static const Device CPU = {"software", VKL_DEVICE_SOFTWARE, 0, 8, 8, 1024, 32768};
+    VklCaps caps = caps_of(&CPU);
+    caps.lanes = lanes;
+    caps.processors = processors;
+    return caps;
+}
+
+Test(tune, products_on_software_devices_take_rows_as_lanes_and_size_ask_for)
+{
+    static const struct {
+        uint32_t lanes;
+        uint64_t m, n;
+        uint32_t rows; /* 0: by blocks, without shuffles */
+    } choices[] = {
+        {8, 256, 256, 32},  {8, 1, 1000, 8},  {8, 74, 256, 32}, {8, 33, 1, 8},    {16, 256, 256, 32}, {16, 3, 64, 16},
+        {32, 256, 256, 32}, {0, 256, 256, 0}, {1, 9, 9, 0},     {4, 256, 256, 0}, {12, 256, 256, 0},  {64, 256, 256, 0},
+    };
+    for (size_t i = 0; i < COUNT(choices); i++) {
+        VklCaps caps = software(choices[i].lanes, 2);
+        VklDirectShape shape = vkl_tune_direct(&caps, choices[i].m, choices[i].n);
+        cr_expect_eq(shape.kernel, choices[i].rows ? VKL_KERNEL_GEMM_LANES : VKL_KERNEL_GEMM_DIRECT, "case %zu", i);
+        cr_expect_eq(shape.spec[VKL_GEMM_SPEC_ROWS], choices[i].rows, "case %zu: %u rows", i, shape.spec[VKL_GEMM_SPEC_ROWS]);
+    }
+}
+
+/* Devices stop all loops of an invocation together after 65,535 turns, and leaving a loop counts as one. */
+Test(tune, sequences_on_software_devices_stay_below_where_loops_stop)
+{
+    static const uint64_t sizes[] = {1, 3, 8, 50, 64, 65, 256, 257, 1000, 1024}, batches[] = {1, 2, 7, 32, 100, 5000};
+    static const uint32_t lanes[] = {8, 16, 32}, processors[] = {1, 2, 16};
+    for (size_t i = 0; i < COUNT(sizes) * COUNT(batches) * COUNT(lanes) * COUNT(processors) * 2; i++) {
+        bool backward = i % 2, pays;
+        uint64_t units = sizes[i / 2 % COUNT(sizes)], rows = batches[i / 2 / COUNT(sizes) % COUNT(batches)];
+        uint64_t rest = i / 2 / COUNT(sizes) / COUNT(batches);
+        uint32_t wide = lanes[rest % COUNT(lanes)];
+        VklCaps caps = software(wide, processors[rest / COUNT(lanes)]);
+        VklSequenceShape shape;
+        cr_assert(vkl_tune_sequence(&caps, VKL_SEQUENCE_LSTM, rows, units, backward, &shape, &pays) && pays);
+        uint32_t group = shape.spec[VKL_SEQUENCE_SPEC_ROWS];
+        uint64_t abreast = group < wide ? wide / group : 1, depth = backward ? abreast : 4 * abreast,
+                 at_once = backward ? 4 * wide : wide;
+        uint64_t groups = (units + at_once - 1) / at_once, turns = (units + depth - 1) / depth + 1;
+        groups = (groups + shape.unit_groups - 1) / shape.unit_groups;
+        cr_expect_leq(shape.steps * (groups * (turns + 1) + 2), 65535, "%llu x %llu", (unsigned long long)rows,
+                      (unsigned long long)units);
+        cr_expect_geq(shape.steps, 1);
+        cr_expect(shape.unit_groups == 1 || shape.steps == 1);
+        cr_expect_eq(shape.group_rows, group);
+        cr_expect(group % wide == 0 || wide % group == 0);
+    }
+}
