@@ -179,7 +179,8 @@ class Chip:
 
     def of(self, variants, shaders, out):
         out.mkdir(exist_ok=True)
-        wanted = [variant for variant in variants if not self.arguments.kernel or any(text in variant.kernel for text in self.arguments.kernel)]
+        texts = self.arguments.kernel
+        wanted = [variant for variant in variants if not variant.ours or not texts or any(text in variant.kernel for text in texts)]
         self.variants += wanted
         todo = wanted
         while todo:
@@ -291,6 +292,7 @@ def check(chips):
         print('%s\t%s %s\t%s' % ('FAILED' if complaints else 'ok', chip.compiler.name, chip.name, text))
         for complaint in complaints:
             print('  ' + complaint)
+        sys.stdout.flush()
         missed = missed or bool(complaints)
     return missed
 
@@ -438,11 +440,15 @@ def main():
     ]
     if arguments.chip:
         chips = [chip for chip in chips if any(text in '%s %s' % (chip.compiler.name, chip.name) for text in arguments.chip)]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(Chip.compile, chips))
     missed = False
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        compiled = pool.map(Chip.compile, chips)
+        if arguments.check:
+            missed = check(chip for chip, _ in zip(chips, compiled))
+        else:
+            list(compiled)
     if arguments.check:
-        missed = check(chips)
+        pass
     elif arguments.summary:
         summary([chip for chip in chips if not chip.skipped])
     elif arguments.kernels:
