@@ -38,7 +38,7 @@ def draw(path, devices, times, arithmetic):
     """One row of plots for each device; dotted: the arithmetic, from the curve's first point on."""
     script = ["set terminal pngcairo size 1200,%d font 'sans,11'" % (60 + 330 * len(devices)), "set output '%s'" % path]
     script += ["set multiplot layout %d,3" % len(devices), "set logscale xy", "set grid xtics ytics lt 1 lc rgb '#dddddd'", "set border 3"]
-    script += ["set tics nomirror", "set format y '%g'", "set key bottom right samplen 2"]
+    script += ["set tics nomirror", "set format y '%g'", "set key top left Left reverse samplen 2"]
     for device in devices:
         for letter, sizes in SIZES.items():
             script.append("set title '%s'" % device["name"].replace("'", ""))
