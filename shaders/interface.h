@@ -306,15 +306,16 @@ struct VklJoinArgs {
 #define VKL_SPEC_STEP_KINDS 7 /* as VklPointForwardArgs has them, and what follows too */
 #define VKL_SPEC_STEP_PREACT_CLIP 8
 #define VKL_SPEC_STEP_CELL_CLIP 9
-#define VKL_SPEC_STEP_ALPHA 10 /* alpha0, beta0, alpha1 ... */
-#define VKL_STEP_KEEP 1u         /* as VKL_POINT_KEEP; of the plain LSTM: activated gates are written */
-#define VKL_STEP_COUPLED 2u      /* as VKL_POINT_COUPLED */
-#define VKL_STEP_INTERLEAVED 4u  /* the gates of a unit lie side by side, in rows of gates and in W; else they are `units` apart */
-#define VKL_STEP_PROJECTED 8u    /* LSTM forward: what goes out is m; backward: dh is the product of gy and W [units][k] */
-#define VKL_STEP_HALVES 16u       /* W is packed halves: w and w_ld count halves, from the binding's beginning on as if all were; multiples of 4 */
-#define VKL_STEP_LONG 64u        /* sums have more than VKL_STEP_BLOCK terms */
-#define VKL_STEP_ROLLED 32u      /* an invocation's cells are a loop: less to compile, for devices that have no registers to index */
-#define VKL_STEP_MASKS_SHIFT 8   /* n above */
+#define VKL_SPEC_STEP_ALPHA 10  /* alpha0, beta0, alpha1 ... */
+#define VKL_STEP_KEEP 1u        /* as VKL_POINT_KEEP; of the plain LSTM: activated gates are written */
+#define VKL_STEP_COUPLED 2u     /* as VKL_POINT_COUPLED */
+#define VKL_STEP_INTERLEAVED 4u /* the gates of a unit lie side by side, in rows of gates and in W; else they are `units` apart */
+#define VKL_STEP_PROJECTED 8u   /* LSTM forward: what goes out is m; backward: dh is the product of gy and W [units][k] */
+#define VKL_STEP_HALVES \
+    16u /* W is packed halves: w and w_ld count halves, from the binding's beginning on as if all were; multiples of 4 */
+#define VKL_STEP_LONG 64u   /* sums have more than VKL_STEP_BLOCK terms */
+#define VKL_STEP_ROLLED 32u /* an invocation's cells are a loop: less to compile, for devices that have no registers to index */
+#define VKL_STEP_MASKS_SHIFT 8 /* n above */
 #define VKL_STEP_BLOCK 4096
 
 /* State: c of an LSTM. Beside the gates, in their binding, at `to`, rows units apart: GRU_FIRST rh, projected LSTM m; the same, rows k apart, as
