@@ -50,7 +50,7 @@ static void shape_gpu(const VklCaps *caps, const VklStepSize *size, VklStepShape
     if (size->backward && !few)
         shape->units = 2;
     /* as many as no compiler spills with */
-    uint32_t rows = vectors_of(size, shape) > 2 ? 4 : 8;
+    uint32_t rows = !size->backward && vectors_of(size, shape) > 1 ? 4 : 8;
     shape->rows = power_above(size->rows, caps->vendor == VKL_VENDOR_INTEL ? rows / 2 : rows);
     shape->slices = power_below(size->k / 16, few ? 16 : some ? 4 : 1);
     shape->workgroup = some ? most : (uint32_t)smaller(most, 64);
