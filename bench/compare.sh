@@ -53,7 +53,7 @@ fi
 vklstm=$(realpath "$1")
 node=$(command -v node || true)
 [ -z "$node" ] || node=$(realpath "$node")
-system=$(ldconfig -p | awk '/libjansson/ {sub("/[^/]*$", "", $NF); print $NF; exit}') # what the prefix's own loader would not find
+system=$(ldconfig -p | awk '/libjansson/ {sub("/[^/]*$", "", $NF); if (!n++) print $NF}') # what the prefix's own loader would not find
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 [ -n "$raw" ] || raw=$work/raw
