@@ -69,7 +69,7 @@ void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_
 {
     memcpy(spec, op->spec, sizeof(op->spec));
     if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD)
-        settle_sequence(op, args, &spec[VKL_SEQUENCE_SPEC_VARIANT]);
+        settle_sequence(op, args, &spec[VKL_SEQUENCE_DIRECT_SPEC_VARIANT]);
     if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT && op->kernel != VKL_KERNEL_GEMM_LANES)
         return;
     const struct VklGemmArgs *gemm = &args->GEMM;

@@ -168,7 +168,7 @@ static bool by_four(uint64_t number)
 
 static uint32_t variant_of(const VklOp *op, bool gates, bool state, uint64_t rows, uint64_t units, uint64_t unit_lanes)
 {
-    uint32_t lanes = op->spec[VKL_SEQUENCE_SPEC_LANES], group_rows = op->spec[VKL_SEQUENCE_SPEC_ROWS];
+    uint32_t lanes = op->spec[VKL_SEQUENCE_DIRECT_SPEC_LANES], group_rows = op->spec[VKL_SEQUENCE_DIRECT_SPEC_ROWS];
     uint64_t terms = group_rows < lanes ? lanes / group_rows : 1; /* of which a turn of the loop has a multiple */
     bool edge = rows % group_rows || units % (unit_lanes * lanes) || units % (4 * terms);
     return (gates ? VKL_SEQUENCE_WIDE_GATES : 0) | (state && by_four(units) ? VKL_SEQUENCE_WIDE_STATE : 0) |
@@ -181,7 +181,7 @@ static void forward_variant(VklOp *op)
     bool gates = by_four(args->off0 | args->gates_first | args->gates_second | args->gates_step | args->gates_ld);
     bool state = by_four(args->off2 | args->h_before | args->h_second | args->h_step | args->h_ld);
     if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD)
-        op->spec[VKL_SEQUENCE_SPEC_VARIANT] = variant_of(op, gates, state, args->rows, args->units, 1);
+        op->spec[VKL_SEQUENCE_DIRECT_SPEC_VARIANT] = variant_of(op, gates, state, args->rows, args->units, 1);
 }
 
 static void backward_variant(VklOp *op)
@@ -194,7 +194,7 @@ static void backward_variant(VklOp *op)
     if (args->gy_ld != VKL_ABSENT)
         all |= args->off2 | args->gy_first | args->gy_second | args->gy_step | args->gy_ld;
     if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD)
-        op->spec[VKL_SEQUENCE_SPEC_VARIANT] = variant_of(op, gates, by_four(all), args->rows, args->units, 4);
+        op->spec[VKL_SEQUENCE_DIRECT_SPEC_VARIANT] = variant_of(op, gates, by_four(all), args->rows, args->units, 4);
 }
 
 static void forward_op(VklPlan *plan, const VklSequence *sequence, const VklSequenceShape *shape)

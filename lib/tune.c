@@ -339,8 +339,8 @@ static bool sequence_software(const VklCaps *caps, uint64_t rows, uint64_t units
         return false;
     shape->kernel = backward ? VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD : VKL_KERNEL_SEQUENCE_DIRECT_FORWARD;
     shape->spec[VKL_SPEC_WORKGROUP] = caps->lanes;
-    shape->spec[VKL_SEQUENCE_SPEC_ROWS] = (uint32_t)shape->group_rows;
-    shape->spec[VKL_SEQUENCE_SPEC_LANES] = caps->lanes;
+    shape->spec[VKL_SEQUENCE_DIRECT_SPEC_ROWS] = (uint32_t)shape->group_rows;
+    shape->spec[VKL_SEQUENCE_DIRECT_SPEC_LANES] = caps->lanes;
     *pays = true;
     return true;
 }

@@ -142,9 +142,9 @@ struct VklCellBackwardArgs {
 /* Constants of SEQUENCE_DIRECT_*: the workgroup is one subgroup of LANES invocations, a power of two from 4 on, and does ROWS rows, of as many units
  * or columns at a time as it has lanes or four for each. ROWS and LANES divide one another. With several workgroups on z they divide the units among them;
  * there is one step then. VARIANT: what can be read by four, and whether there are rows or units beyond the edge. */
-#define VKL_SEQUENCE_SPEC_ROWS 3
-#define VKL_SEQUENCE_SPEC_LANES 4
-#define VKL_SEQUENCE_SPEC_VARIANT 5
+#define VKL_SEQUENCE_DIRECT_SPEC_ROWS 3
+#define VKL_SEQUENCE_DIRECT_SPEC_LANES 4
+#define VKL_SEQUENCE_DIRECT_SPEC_VARIANT 5
 #define VKL_SEQUENCE_WIDE_GATES 1
 #define VKL_SEQUENCE_WIDE_STATE 2 /* forward h; backward c, dc and gy */
 #define VKL_SEQUENCE_EDGE 4

@@ -11,9 +11,9 @@
 /* Many time steps of an LSTM on a device that is a CPU, as gemm_lanes.comp multiplies: a subgroup goes through time with some rows of the
  * batch, a lane has the four gates of one unit of all of them, then of the next. No barrier: nobody else reads what the subgroup writes. */
 layout(local_size_x_id = 0) in;
-layout(constant_id = VKL_SEQUENCE_SPEC_ROWS) const uint rows = 16;
-layout(constant_id = VKL_SEQUENCE_SPEC_LANES) const uint lanes = 8;
-layout(constant_id = VKL_SEQUENCE_SPEC_VARIANT) const uint variant = VKL_SEQUENCE_EDGE;
+layout(constant_id = VKL_SEQUENCE_DIRECT_SPEC_ROWS) const uint rows = 16;
+layout(constant_id = VKL_SEQUENCE_DIRECT_SPEC_LANES) const uint lanes = 8;
+layout(constant_id = VKL_SEQUENCE_DIRECT_SPEC_VARIANT) const uint variant = VKL_SEQUENCE_EDGE;
 
 const bool wide_gates = (variant & VKL_SEQUENCE_WIDE_GATES) != 0u, wide_h = (variant & VKL_SEQUENCE_WIDE_STATE) != 0u;
 const bool edge = (variant & VKL_SEQUENCE_EDGE) != 0u;

@@ -448,7 +448,7 @@ Test(tune, sequences_on_software_devices_stay_below_where_loops_stop)
         VklCaps caps = software(wide, processors[rest / COUNT(lanes)]);
         VklSequenceShape shape;
         cr_assert(vkl_tune_sequence(&caps, VKL_SEQUENCE_LSTM, rows, units, backward, &shape, &pays) && pays);
-        uint32_t group = shape.spec[VKL_SEQUENCE_SPEC_ROWS];
+        uint32_t group = shape.spec[VKL_SEQUENCE_DIRECT_SPEC_ROWS];
         uint64_t abreast = group < wide ? wide / group : 1, depth = backward ? abreast : 4 * abreast,
                  at_once = backward ? 4 * wide : wide;
         uint64_t groups = (units + at_once - 1) / at_once, turns = (units + depth - 1) / depth + 1;
