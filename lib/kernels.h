@@ -15,6 +15,11 @@
     X(GEMM, gemm, VklGemmArgs, 4, 0x4)                                                     \
     X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)                                       \
     X(GEMM_LANES, gemm_lanes, VklGemmArgs, 4, 0x4)                                         \
+    X(GEMM_QUAD_NN, gemm_quad_nn, VklGemmArgs, 4, 0x4)                                     \
+    X(GEMM_QUAD_NT, gemm_quad_nt, VklGemmArgs, 4, 0x4)                                     \
+    X(GEMM_QUAD_TN, gemm_quad_tn, VklGemmArgs, 4, 0x4)                                     \
+    X(GEMM_QUAD_ROW_NN, gemm_quad_row_nn, VklGemmArgs, 4, 0x4)                             \
+    X(GEMM_QUAD_ROW_NT, gemm_quad_row_nt, VklGemmArgs, 4, 0x4)                             \
     X(GEMM_SPLIT, gemm_split, VklGemmArgs, 4, 0x4)                                         \
     X(GEMM_COOP, gemm_coop, VklGemmArgs, 4, 0x4)                                           \
     X(GEMM_REDUCE, gemm_reduce, VklGemmReduceArgs, 3, 0x2)                                 \

@@ -180,7 +180,7 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_
     VklDirectShape block = {.kernel = VKL_KERNEL_GEMM_DIRECT};
     bool coop = plan->halves && vkl_tune_gemm_coop(plan->caps, t->m, t->n, t->k, scratch, &shape);
     if (direct)
-        block = vkl_tune_direct(plan->caps, t->m, t->n);
+        block = vkl_tune_direct(plan->caps, gemm->form, t->m, t->n);
     else if (!coop)
         shape = vkl_tune_gemm(plan->caps, t->m, t->n, t->k, scratch, wide_a(gemm, t, &pieces) && wide_b(gemm, t));
     bool split = shape.slices > 1;

@@ -28,6 +28,11 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
     case VKL_KERNEL_GEMM_LANES:
+    case VKL_KERNEL_GEMM_QUAD_NN:
+    case VKL_KERNEL_GEMM_QUAD_NT:
+    case VKL_KERNEL_GEMM_QUAD_TN:
+    case VKL_KERNEL_GEMM_QUAD_ROW_NN:
+    case VKL_KERNEL_GEMM_QUAD_ROW_NT:
     case VKL_KERNEL_GEMM_SPLIT:
     case VKL_KERNEL_GEMM_COOP:
         return product(args->GEMM.m - args->GEMM.ones, args->GEMM.n, args->GEMM.k);
@@ -87,6 +92,11 @@ double vkl_op_bytes(const VklOp *op)
     case VKL_KERNEL_GEMM:
     case VKL_KERNEL_GEMM_DIRECT:
     case VKL_KERNEL_GEMM_LANES:
+    case VKL_KERNEL_GEMM_QUAD_NN:
+    case VKL_KERNEL_GEMM_QUAD_NT:
+    case VKL_KERNEL_GEMM_QUAD_TN:
+    case VKL_KERNEL_GEMM_QUAD_ROW_NN:
+    case VKL_KERNEL_GEMM_QUAD_ROW_NT:
         return 4 * gemm_numbers(op);
     case VKL_KERNEL_GEMM_SPLIT:
     case VKL_KERNEL_GEMM_COOP:

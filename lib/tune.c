@@ -231,8 +231,9 @@ static bool sequence_gpu(const VklCaps *caps, uint32_t cell, uint64_t rows, uint
 
 /* ---- Devices that are CPUs ---- */
 
-#define DIRECT_LANES_LEAST 8 /* subgroups of 4 are SwiftShader's, which makes a shuffle of a dozen instructions */
+#define DIRECT_LANES_LEAST 8 /* where a shuffle is an instruction */
 #define DIRECT_LANES_MOST 32
+#define DIRECT_QUAD 4         /* lanes of SwiftShader, which makes a shuffle of a dozen instructions */
 #define DIRECT_ROWS_MOST 32   /* more than that, and the sums of a block leave the nearest cache */
 #define DIRECT_BLOCKS_LEAST 8 /* so that every processor has some */
 
@@ -242,10 +243,31 @@ static bool lanes_shuffle(const VklCaps *caps)
     return lanes >= DIRECT_LANES_LEAST && lanes <= DIRECT_LANES_MOST && !(lanes & (lanes - 1));
 }
 
-VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n)
+bool vkl_tune_quad(const VklCaps *caps)
+{
+    return caps->arch == VKL_ARCH_SOFTWARE && caps->lanes == DIRECT_QUAD;
+}
+
+/* What of a block is beyond the edge is computed in vain: a block of one row takes a third of the time of one of 8. */
+static VklDirectShape quad_shape(uint32_t form, uint64_t m)
+{
+    static const VklKernel kernels[][2] = {[VKL_GEMM_NN] = {VKL_KERNEL_GEMM_QUAD_NN, VKL_KERNEL_GEMM_QUAD_ROW_NN},
+                                           [VKL_GEMM_NT] = {VKL_KERNEL_GEMM_QUAD_NT, VKL_KERNEL_GEMM_QUAD_ROW_NT},
+                                           [VKL_GEMM_TN] = {VKL_KERNEL_GEMM_QUAD_TN, VKL_KERNEL_GEMM_QUAD_TN}};
+    bool by_rows = m < 3 && form != VKL_GEMM_TN;
+    VklDirectShape shape = {.kernel = kernels[form][by_rows]};
+    shape.spec[VKL_SPEC_WORKGROUP] = DIRECT_QUAD;
+    shape.spec[VKL_GEMM_SPEC_ROWS] = by_rows ? 1 : 8;
+    shape.spec[VKL_GEMM_SPEC_COLUMNS] = 16;
+    return shape;
+}
+
+VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n)
 {
     VklDirectShape shape = {.kernel = VKL_KERNEL_GEMM_DIRECT};
     uint32_t lanes = caps->lanes, rows = lanes;
+    if (vkl_tune_quad(caps))
+        return quad_shape(form, m);
     if (!lanes_shuffle(caps))
         return shape;
     /* Blocks of more rows read B less often, but what of them is beyond the edge is computed in vain. */
@@ -269,7 +291,7 @@ VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n)
 uint64_t vkl_tune_direct_terms(const VklCaps *caps, uint32_t form, uint64_t k)
 {
     /* Blocks that run down long columns find nothing in the caches that their neighbours have read. */
-    if (!lanes_shuffle(caps) || form == VKL_GEMM_NT || k <= 2 * DIRECT_TERMS)
+    if ((!lanes_shuffle(caps) && !vkl_tune_quad(caps)) || form == VKL_GEMM_NT || k <= 2 * DIRECT_TERMS)
         return k;
     uint64_t parts = blocks(k, DIRECT_TERMS);
     return (blocks(k, parts) + 3) / 4 * 4;

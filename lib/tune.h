@@ -58,10 +58,12 @@ uint64_t vkl_tune_gemm_scratch(uint64_t m, uint64_t n, uint64_t k);
 /* Of a product on a device that is a CPU. */
 typedef struct VklDirectShape {
     VklKernel kernel;
-    uint32_t spec[VKL_SPEC_COUNT]; /* GEMM_LANES: ROWS, COLUMNS and the workgroup; GEMM_DIRECT has none */
+    uint32_t spec[VKL_SPEC_COUNT]; /* GEMM_LANES and GEMM_QUAD_*: ROWS, COLUMNS and the workgroup; GEMM_DIRECT has none */
 } VklDirectShape;
 
-VklDirectShape vkl_tune_direct(const VklCaps *caps, uint64_t m, uint64_t n);
+VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n);
+/* Whether products are best left to GEMM_QUAD_*, recurrent ones as well. */
+bool vkl_tune_quad(const VklCaps *caps);
 /* Terms of its sums that one op should take. */
 uint64_t vkl_tune_direct_terms(const VklCaps *caps, uint32_t form, uint64_t k);
 

@@ -62,6 +62,8 @@
  * least 4 of them, and does ROWS x COLUMNS elements of C; ROWS is a multiple of the lanes. ACCUMULATE and ACTIVATION are constants too. */
 #define VKL_GEMM_ACCUMULATE 32
 #define VKL_GEMM_SPEC_ACTIVATION 10
+/* GEMM_QUAD_*: the same, one form each, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one subgroup and does 8 x 16
+ * elements of C, the ROW kernels 1 x 16. No constants but the workgroup. */
 /* GEMM_DIRECT: the same, for any device that is a CPU; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
 #define VKL_GEMM_DIRECT_BLOCK 4
 struct VklGemmArgs {

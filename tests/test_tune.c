@@ -424,15 +424,25 @@ Test(tune, products_on_software_devices_take_rows_as_lanes_and_size_ask_for)
         uint64_t m, n;
         uint32_t rows; /* 0: by blocks, without shuffles */
     } choices[] = {
-        {8, 256, 256, 32},  {8, 1, 1000, 8},  {8, 74, 256, 32}, {8, 33, 1, 8},    {16, 256, 256, 32}, {16, 3, 64, 16},
-        {32, 256, 256, 32}, {0, 256, 256, 0}, {1, 9, 9, 0},     {4, 256, 256, 0}, {12, 256, 256, 0},  {64, 256, 256, 0},
+        {8, 256, 256, 32},  {8, 1, 1000, 8},  {8, 74, 256, 32}, {8, 33, 1, 8},     {16, 256, 256, 32}, {16, 3, 64, 16},
+        {32, 256, 256, 32}, {0, 256, 256, 0}, {1, 9, 9, 0},     {12, 256, 256, 0}, {64, 256, 256, 0},
     };
     for (size_t i = 0; i < COUNT(choices); i++) {
         VklCaps caps = software(choices[i].lanes, 2);
-        VklDirectShape shape = vkl_tune_direct(&caps, choices[i].m, choices[i].n);
+        VklDirectShape shape = vkl_tune_direct(&caps, VKL_GEMM_NN, choices[i].m, choices[i].n);
         cr_expect_eq(shape.kernel, choices[i].rows ? VKL_KERNEL_GEMM_LANES : VKL_KERNEL_GEMM_DIRECT, "case %zu", i);
         cr_expect_eq(shape.spec[VKL_GEMM_SPEC_ROWS], choices[i].rows, "case %zu: %u rows", i, shape.spec[VKL_GEMM_SPEC_ROWS]);
     }
+}
+
+Test(tune, products_of_four_lanes_have_kernels_of_their_own)
+{
+    VklCaps caps = software(4, 2);
+    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NN, 256, 256).kernel, VKL_KERNEL_GEMM_QUAD_NN);
+    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NT, 3, 256).kernel, VKL_KERNEL_GEMM_QUAD_NT);
+    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_TN, 1, 256).kernel, VKL_KERNEL_GEMM_QUAD_TN);
+    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NN, 1, 256).kernel, VKL_KERNEL_GEMM_QUAD_ROW_NN);
+    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NT, 2, 1).kernel, VKL_KERNEL_GEMM_QUAD_ROW_NT);
 }
 
 /* Devices stop all loops of an invocation together after 65,535 turns, and leaving a loop counts as one. */
