@@ -251,6 +251,10 @@ void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm)
     /* of the smallest tile: no shape needs more workgroups */
     bool lanes = plan->caps->arch == VKL_ARCH_SOFTWARE && plan->caps->lanes;
     uint64_t tile = lanes ? plan->caps->lanes : VKL_GEMM_TILE_LEAST, across = lanes ? 4 * tile : tile;
+    if (vkl_tune_quad(plan->caps)) { /* or, beyond what their grid reaches, blocks in a row */
+        tile = 8;
+        across = VKL_GEMM_TILE_LEAST;
+    }
     uint64_t scratch = plan->caps->arch == VKL_ARCH_GPU ? smaller(gemm->scratch_count, window) : 0;
     Tile step;
     step.n = smaller(gemm->n, (uint64_t)plan->caps->workgroups[0] * across);

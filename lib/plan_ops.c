@@ -17,7 +17,8 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
     if (plan->status)
         return;
     uint64_t window = vkl_plan_window(plan), units = step->units;
-    bool product_apart = step->apart || units > window / 4 / units; /* the recurrent matrix is beyond a binding */
+    /* the recurrent matrix is beyond a binding, or a product does better than the kernel */
+    bool product_apart = step->apart || units > window / 4 / units || vkl_tune_quad(plan->caps);
     if (product_apart)
         vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NN,
                                        .m = step->rows,
@@ -76,7 +77,8 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
     bool recurrent = vkl_has(step->gates_next);
     uint64_t gates_apart =
         !recurrent ? 0 : larger(step->gates_next.at, step->gates.at) - smaller(step->gates_next.at, step->gates.at);
-    bool product_apart = recurrent && (step->apart || units > window / 4 / units || gates_apart + 4 * units > window);
+    bool product_apart =
+        recurrent && (step->apart || units > window / 4 / units || gates_apart + 4 * units > window || vkl_tune_quad(plan->caps));
     VklArray dy = step->dy;
     uint64_t dy_ld = step->dy_ld;
     if (product_apart) {

@@ -249,13 +249,15 @@ bool vkl_tune_quad(const VklCaps *caps)
 }
 
 /* What of a block is beyond the edge is computed in vain: a block of one row takes a third of the time of one of 8. */
-static VklDirectShape quad_shape(uint32_t form, uint64_t m)
+static VklDirectShape quad_shape(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n)
 {
     static const VklKernel kernels[][2] = {[VKL_GEMM_NN] = {VKL_KERNEL_GEMM_QUAD_NN, VKL_KERNEL_GEMM_QUAD_ROW_NN},
                                            [VKL_GEMM_NT] = {VKL_KERNEL_GEMM_QUAD_NT, VKL_KERNEL_GEMM_QUAD_ROW_NT},
                                            [VKL_GEMM_TN] = {VKL_KERNEL_GEMM_QUAD_TN, VKL_KERNEL_GEMM_QUAD_TN}};
     bool by_rows = m < 3 && form != VKL_GEMM_TN;
     VklDirectShape shape = {.kernel = kernels[form][by_rows]};
+    if (blocks(m, by_rows ? 1 : 8) > caps->workgroups[1] || blocks(n, 16) > caps->workgroups[0])
+        return (VklDirectShape){.kernel = VKL_KERNEL_GEMM_DIRECT};
     shape.spec[VKL_SPEC_WORKGROUP] = DIRECT_QUAD;
     shape.spec[VKL_GEMM_SPEC_ROWS] = by_rows ? 1 : 8;
     shape.spec[VKL_GEMM_SPEC_COLUMNS] = 16;
@@ -267,7 +269,7 @@ VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, u
     VklDirectShape shape = {.kernel = VKL_KERNEL_GEMM_DIRECT};
     uint32_t lanes = caps->lanes, rows = lanes;
     if (vkl_tune_quad(caps))
-        return quad_shape(form, m);
+        return quad_shape(caps, form, m, n);
     if (!lanes_shuffle(caps))
         return shape;
     /* Blocks of more rows read B less often, but what of them is beyond the edge is computed in vain. */
