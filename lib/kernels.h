@@ -30,6 +30,7 @@
     X(SEQUENCE_DIRECT_FORWARD, sequence_direct_forward, VklSequenceForwardArgs, 4, 0xd)    \
     X(SEQUENCE_DIRECT_BACKWARD, sequence_direct_backward, VklSequenceBackwardArgs, 5, 0x9) \
     X(COPY, copy, VklCopyArgs, 4, 0xf)                                                     \
+    X(COPY_STORE, copy_store, VklCopyArgs, 2, 0x2)                                         \
     X(GATHER, gather, VklGatherArgs, 4, 0xc)                                               \
     X(LOSS, loss, VklLossArgsGpu, 4, 0xc)                                                  \
     X(ADVANCE, advance, VklAdvanceArgs, 1, 0x1)                                            \

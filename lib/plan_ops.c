@@ -189,7 +189,8 @@ static int arena_access(uint32_t mode)
 /* Up to three pieces whose arena fits one window. */
 static void copy_op(VklPlan *plan, const VklCopyPiece *pieces, size_t count, const Cover *arena)
 {
-    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_COPY);
+    bool store = count == 1 && pieces[0].mode == VKL_COPY_STORE && vkl_tune_quad(plan->caps);
+    VklOp *op = vkl_plan_op(plan, store ? VKL_KERNEL_COPY_STORE : VKL_KERNEL_COPY);
     if (!op)
         return;
     struct VklCopyArgs *args = &op->args.COPY;

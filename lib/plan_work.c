@@ -51,6 +51,7 @@ double vkl_op_flops(const VklOp *op)
     case VKL_KERNEL_NORM:
         return 2.0 * args->NORM.count;
     case VKL_KERNEL_COPY:
+    case VKL_KERNEL_COPY_STORE:
     case VKL_KERNEL_GATHER:
     case VKL_KERNEL_ADVANCE:
     case VKL_KERNEL_MOVE:

@@ -432,6 +432,7 @@ struct VklColumnDotArgs {
 #define VKL_COPY_STORE 1 /* other = arena */
 #define VKL_COPY_ADD 2   /* arena += other */
 #define VKL_COPY_ZERO 3  /* arena = 0; no other */
+/* COPY_STORE: the first piece alone, of that mode; four elements an invocation. */
 struct VklCopyArgs {
     uint32_t off0, off1, off2, off3;
     uint32_t count0, count1, count2; /* elements; 0: no such piece */

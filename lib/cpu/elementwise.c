@@ -47,6 +47,11 @@ void VKL_CPU(copy)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t e
     }
 }
 
+void VKL_CPU(copy_store)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    VKL_CPU(copy)(op, ptr, begin, end);
+}
+
 void VKL_CPU(gather)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
     const struct VklGatherArgs *args = &op->args.GATHER;
