@@ -1467,7 +1467,7 @@ static void plan_everything(Rig *rig)
     rig_slot(rig, VKL_SLOT_WORKSPACE, 4 * n, 1);
     rig_slot(rig, VKL_SLOT_PARAMS, COUNT, 1);
     rig_slot(rig, VKL_SLOT_GRADS, COUNT, 1);
-    float *moments = rig_slot(rig, VKL_SLOT_MOMENTS, 2 * COUNT, 1);
+    float *moments = rig_slot(rig, VKL_SLOT_MOMENTS, 2 * COUNT + 2 + n, 1); /* and scratch, which is not compared */
     float *state = rig_slot(rig, VKL_SLOT_STATE, VKL_STATE_LOSS, 1);
     memset(moments, 0, 2 * COUNT * sizeof(float));
     memset(state, 0, VKL_STATE_LOSS * sizeof(float));
@@ -1502,7 +1502,7 @@ static void plan_everything(Rig *rig)
                                                           .gates_next = rig_array(rig, VKL_SLOT_RESERVE, 4 * n),
                                                           .w_hh = rig_array(rig, VKL_SLOT_PARAMS, 0),
                                                           .dy = rig_array(rig, VKL_SLOT_GY, 0),
-                                                          .dh = rig_array(rig, VKL_SLOT_DX, 5 * n),
+                                                          .dh = rig_array(rig, VKL_SLOT_MOMENTS, 2 * COUNT + 2),
                                                           .c = rig_array(rig, VKL_SLOT_WORKSPACE, n),
                                                           .c_prev = rig_array(rig, VKL_SLOT_WORKSPACE, 0),
                                                           .dc_in = rig_array(rig, VKL_SLOT_WORKSPACE, 2 * n),
