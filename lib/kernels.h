@@ -45,6 +45,8 @@
     X(RNN_POINT_BACKWARD, rnn_point_backward, VklPointBackwardArgs, 4, 0x9)                \
     X(STEP_FORWARD, step_forward, VklStepForwardArgs, 5, 0xd)                              \
     X(STEP_BACKWARD, step_backward, VklStepBackwardArgs, 5, 0x15)                          \
+    X(WAVE_FORWARD, wave_forward, VklWaveForwardArgs, 4, 0xd)                              \
+    X(WAVE_BACKWARD, wave_backward, VklWaveBackwardArgs, 5, 0x15)                          \
     X(JOIN, join, VklJoinArgs, 3, 0x3)                                                     \
     X(MOVE, move, VklMoveArgs, 3, 0x1)                                                     \
     X(DROPOUT, dropout, VklDropoutArgs, 3, 0x1)                                            \

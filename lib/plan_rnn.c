@@ -121,6 +121,19 @@ uint64_t vkl_rnn_params(const VklRnnDesc *desc)
 }
 /* ---- Memory ---- */
 
+bool vkl_rnn_waves(const VklRnnDesc *desc)
+{
+    VklRnnForm form = vkl_rnn_form(desc);
+    return desc->path == VKL_RNN_PATH_WAVEFRONT && form.D == 1 && form.plain && !desc->recompute &&
+           desc->storage == VKL_STORAGE_FLOAT32;
+}
+
+/* A layer reads the one below: two in turn, unless all are at work at once. */
+uint64_t vkl_rnn_layers_kept(const VklRnnDesc *desc)
+{
+    return desc->path == VKL_RNN_PATH_WAVEFRONT ? desc->layers : smaller(desc->layers, 2);
+}
+
 static VklArray hand_out(Arena *arena, uint64_t count)
 {
     VklArray array = vkl_array_at(arena->base, arena->used);
@@ -195,6 +208,8 @@ static void lay_out_work(const VklRnnDesc *desc, const VklRnnForm *form, uint64_
             work->dy[1] = hand_out(arena, T * N * widest);
         work->dh = hand_out(arena, desc->projection ? form->D * aligned(T * N * form->P) : N * form->P);
         work->last = hand_out(arena, N * form->P);
+        if (vkl_rnn_waves(desc))
+            work->carries = hand_out(arena, desc->layers * aligned(N * form->P));
         if (desc->skip_input && form->D == 2)
             work->spread = hand_out(arena, T * N * desc->input_size);
         work->products_count = vkl_tune_gemm_scratch(larger(desc->input_size, form->W) + form->P + 2, form->columns, T * N);
@@ -243,7 +258,7 @@ uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N,
     if (training)
         return arena.used + lay_out_kept(desc, &form, T, N, &other);
     lay_out(desc, &form, T, N, 0, false, &other, &other, &memory);
-    return arena.used + (desc->layers > 1 ? 2 : 1) * other.used; /* a layer reads the one below: two in turn */
+    return arena.used + vkl_rnn_layers_kept(desc) * other.used;
 }
 
 uint64_t vkl_rnn_backward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool lengths)
@@ -308,7 +323,8 @@ Memory vkl_rnn_memory(const Layers *layers, uint64_t layer)
             kept.used += (layer - 2) * (kept.used - first);
         lay_out(layers->desc, &layers->form, layers->T, layers->N, layer, true, &kept, &other, &memory);
     } else {
-        for (uint64_t i = 0; i <= layer % 2; i++) /* in turn, so that a layer can read the one below */
+        uint64_t kept = vkl_rnn_layers_kept(layers->desc);
+        for (uint64_t i = 0; i <= layer % kept; i++)
             lay_out(layers->desc, &layers->form, layers->T, layers->N, 0, false, &other, &other, &memory);
     }
     return memory;

@@ -220,8 +220,10 @@ static void fused_step_back(const Layers *layers, const Memory *memory, const Vk
 }
 
 /* What a step takes from the step before besides its product: each direction's, or that of the one that is being done. */
-static VklArray carry_of(const Layers *layers, Way way, uint64_t d)
+static VklArray carry_of(const Layers *layers, Way way, uint64_t layer, uint64_t d)
 {
+    if (way == WAY_WAVE)
+        return vkl_array_at(layers->work.carries, layer * aligned(layers->N * layers->form.P));
     return carry_at(layers, way == WAY_TOGETHER || way == WAY_SEQUENCE ? d : 0);
 }
 
@@ -242,7 +244,7 @@ static VklArray begin_back(const Layers *layers, const Memory *memory, uint64_t 
     uint64_t N = layers->N, H = layers->H, P = form->P;
     VklArray ghn = state_of(layers, layers->pass->ghn, layer, d, P), gcn = state_of(layers, layers->pass->gcn, layer, d, H);
     VklArray far = form->lstm ? c_at(layers, memory, d, far_slot(layers, d)) : VKL_NO_ARRAY;
-    VklArray carry = carry_of(layers, way, d);
+    VklArray carry = carry_of(layers, way, layer, d);
     bool there = vkl_has(ghn) || vkl_has(gy_last);
     if (form->lstm && (vkl_has(gcn) || layers->desc->peephole))
         vkl_plan_copy(
@@ -275,7 +277,7 @@ static void store_state_gradients(const Layers *layers, const Memory *memory, co
     if (vkl_has(dh0)) {
         product_back(layers, memory, place, layer, d, last, dh0);
         if (layers->desc->projection && way != WAY_PIECES ? vkl_has(layers->pass->lengths) : always_carries(layers, way))
-            move(layers, dh0, P, carry_of(layers, way, d), P, N, P, true);
+            move(layers, dh0, P, carry_of(layers, way, layer, d), P, N, P, true);
     }
     if (vkl_has(dc0) && form->lstm)
         vkl_plan_copy(layers->plan,
@@ -550,6 +552,19 @@ static void layer_back(const Layers *layers, const Memory *memory, uint64_t laye
     }
 }
 
+/* All layers side by side, up to the gradients of their gates. */
+static void wave_back(const Layers *layers, View gy, VklArray gy_last)
+{
+    uint64_t L = layers->desc->layers;
+    bool carried = false, carried_top = false;
+    for (uint64_t layer = 0; layer < L; layer++) {
+        Memory memory = vkl_rnn_memory(layers, layer);
+        bool there = vkl_has(begin_back(layers, &memory, layer, 0, layer == L - 1 ? gy_last : VKL_NO_ARRAY, WAY_WAVE));
+        *(layer == L - 1 ? &carried_top : &carried) = there;
+    }
+    vkl_rnn_wave_backward(layers, gy, carried, carried_top);
+}
+
 /* gy of the top layer where it can be read step by step: in time-major order, with zeros past the ends of rows. */
 static View upstream(const Layers *layers, VklArray room)
 {
@@ -582,6 +597,9 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
     vkl_rnn_round_params(&layers);
     View x0 = vkl_rnn_input(&layers, true), gy = upstream(&layers, layers.work.dy[0]);
     VklArray gy_last = desc->last_only ? pass->gy : VKL_NO_ARRAY;
+    bool wave = vkl_rnn_wave(&layers, true);
+    if (wave)
+        wave_back(&layers, gy, gy_last);
     for (uint64_t layer = desc->layers; layer-- > 0 && !plan->status;) {
         Memory memory = vkl_rnn_memory(&layers, layer);
         View x = x0;
@@ -600,7 +618,10 @@ void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass)
         uint64_t inputs = layer ? layers.form.W : I;
         if (vkl_has(memory.drawn))
             drawn = (View){memory.drawn, inputs};
-        layer_back(&layers, &memory, layer, drawn, gy, gy_last, dx);
+        if (wave)
+            end_direction(&layers, &memory, layer, 0, drawn, layer ? VKL_NO_ARRAY : dx, WAY_WAVE);
+        else
+            layer_back(&layers, &memory, layer, drawn, gy, gy_last, dx);
         if (vkl_has(memory.drawn) && vkl_has(dx)) { /* what was dropped has no gradient */
             VklDraw draw = vkl_rnn_draw(&layers, layer, 0, false, (double)(layer ? desc->dropout : desc->input_dropout));
             vkl_plan_move(plan, &(VklMove){.dst = dx,

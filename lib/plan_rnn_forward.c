@@ -460,13 +460,34 @@ bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y)
     return true;
 }
 
+/* All layers side by side: the input product of the first, then a step of each at a time. */
+static void wave_forward(const Layers *layers, View x)
+{
+    uint64_t L = layers->desc->layers;
+    for (uint64_t layer = 0; layer < L && !layers->plan->status; layer++) {
+        Memory memory = vkl_rnn_memory(layers, layer);
+        if (layer == 0)
+            begin_direction(layers, &memory, 0, 0, vkl_rnn_draw_input(layers, &memory, 0, x), false);
+        else
+            load_states(layers, &memory, layer, 0);
+    }
+    vkl_rnn_wave_forward(layers);
+    for (uint64_t layer = 0; layer < L && !layers->plan->status; layer++) {
+        Memory memory = vkl_rnn_memory(layers, layer);
+        store_states(layers, &memory, layer, layer == L - 1);
+    }
+}
+
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
 {
     Layers layers = vkl_rnn_layers(plan, pass, false);
     plan->halves = pass->desc->storage == VKL_STORAGE_FLOAT16;
     vkl_rnn_round_params(&layers);
     View x = vkl_rnn_input(&layers, false);
-    for (uint64_t layer = 0; layer < pass->desc->layers && !plan->status; layer++) {
+    bool wave = vkl_rnn_wave(&layers, false);
+    if (wave)
+        wave_forward(&layers, x);
+    for (uint64_t layer = 0; layer < pass->desc->layers && !wave && !plan->status; layer++) {
         Memory memory = vkl_rnn_memory(&layers, layer);
         x = vkl_rnn_draw_input(&layers, &memory, layer, x);
         vkl_rnn_forward_directions(&layers, &memory, layer, 0, layers.form.D, x);

@@ -42,6 +42,7 @@ typedef struct Work {
     VklArray dy[2];    /* gradients of layers' outputs, in turn [T][N][.] */
     VklArray dh;       /* projection: total gradients of h for each direction [T][N][P]; fused: one step */
     VklArray last;     /* fused: gradient of the last step with ghn */
+    VklArray carries;  /* layers side by side: what each carries to its next step [L][N][H] */
     VklArray spread;   /* skip input, both directions: gradient of x of the second */
     VklArray products; /* for partial sums of the weights' gradients */
     uint64_t products_count;
@@ -231,7 +232,8 @@ typedef enum Way {
     WAY_PIECES,   /* product and cell apart, a direction after the other; a plain LSTM's by its own kernels */
     WAY_STEPS,    /* a dispatch for each step and direction */
     WAY_TOGETHER, /* a dispatch for each step of both directions */
-    WAY_SEQUENCE  /* all of them in one op, which `sequence` then holds */
+    WAY_SEQUENCE, /* all of them in one op, which `sequence` then holds */
+    WAY_WAVE      /* a dispatch for a step of each layer: not a layer's own way, but the pass's */
 } Way;
 Way vkl_rnn_way(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
                 VklSequence *sequence);
@@ -245,6 +247,15 @@ void vkl_rnn_step_forward(const Layers *layers, const Memory *memory, uint64_t l
                           uint64_t s);
 void vkl_rnn_step_backward(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions,
                            uint64_t s, const View gy[2], bool carried);
+
+/* Layers side by side, where the path asks for it. Whether a description allows it; whether a pass takes it, which fails where it cannot; how many
+ * layers an inference has memory for at once. */
+bool vkl_rnn_waves(const VklRnnDesc *desc);
+bool vkl_rnn_wave(const Layers *layers, bool backward);
+uint64_t vkl_rnn_layers_kept(const VklRnnDesc *desc);
+/* All steps of all layers. carried: there is something in the carry before the first step, of the top layer and of the others. */
+void vkl_rnn_wave_forward(const Layers *layers);
+void vkl_rnn_wave_backward(const Layers *layers, View gy, bool carried, bool carried_top);
 
 /* Backward keeps the gradient of c before step t in this slot of c. */
 static inline uint64_t vkl_rnn_slot_of_dc(const Layers *layers, uint64_t d, uint64_t t)

@@ -67,10 +67,8 @@ VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size)
 }
 
 static const char *const path_names[] = {
-    [VKL_RNN_PATH_AUTO] = "auto",
-    [VKL_RNN_PATH_PIECES] = "pieces",
-    [VKL_RNN_PATH_STEP] = "step",
-    [VKL_RNN_PATH_SEQUENCE] = "sequence",
+    [VKL_RNN_PATH_AUTO] = "auto",         [VKL_RNN_PATH_PIECES] = "pieces",       [VKL_RNN_PATH_STEP] = "step",
+    [VKL_RNN_PATH_SEQUENCE] = "sequence", [VKL_RNN_PATH_WAVEFRONT] = "wavefront",
 };
 #define PATHS (sizeof(path_names) / sizeof(*path_names))
 

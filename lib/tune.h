@@ -96,6 +96,15 @@ typedef struct VklStepShape {
     uint32_t workgroup, rows, units, slices;
 } VklStepShape;
 
+/* A step of each of several layers in one dispatch. */
+typedef struct VklWaveSize {
+    uint64_t rows, units, gates;
+    bool interleaved, backward;
+} VklWaveSize;
+
+/* As vkl_tune_step(), always with one unit. */
+bool vkl_tune_wave(const VklCaps *caps, const VklWaveSize *size, VklStepShape *shape);
+
 /* False where the device cannot: it has fewer bindings, or the sums are too long for it. `pays`: faster than product and cell apart. */
 bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *shape, bool *pays);
 

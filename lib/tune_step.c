@@ -75,3 +75,17 @@ bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *s
     /* software devices stop a loop after 65,535 turns, all of an invocation's together */
     return size->k <= 60000;
 }
+
+bool vkl_tune_wave(const VklCaps *caps, const VklWaveSize *size, VklStepShape *shape)
+{
+    uint64_t terms = size->backward ? size->gates * size->units : size->units; /* of each of two products */
+    VklStepSize step = {.rows = size->rows,
+                        .units = size->units,
+                        .k = 2 * terms,
+                        .gates = size->backward ? 1 : size->gates,
+                        .interleaved = size->interleaved,
+                        .backward = size->backward};
+    bool pays, can = vkl_tune_step(caps, &step, shape, &pays);
+    shape->units = 1;
+    return can;
+}

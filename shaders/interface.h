@@ -356,6 +356,54 @@ struct VklStepBackwardArgs {
     uint32_t gates_second, gy_second, c_second, dc_in_second, dc_out_second, params_second, t_second;
 };
 
+/* ---- One time step of several layers in one dispatch ----
+ *
+ * WAVE_FORWARD and WAVE_BACKWARD: a time step of each layer of a stack of one direction, for cells without options, each layer a step later
+ * than the one that it needs: the layer below in forward, above in backward. Form: the cell, as SEQUENCE has them. groups = (units, rows, layers): number z of
+ * the dispatch is the layer z above its lowest one. Positions are those of number 0; from each number to the next they grow by `*_wave`,
+ * modulo 2^32. W_hh begins at w, w_second + (z - 1) w_layer of number z (backward: also of the layer above the last one); W_ih `inputs` from
+ * it, biases `bias` from it, rows of them one after the other, b_hh of a GRU `option` from it.
+ * An invocation computes ROWS rows of a unit with SLICES - 1 others. Gates' rows and columns of W as SEQUENCE and POINT have them. */
+#define VKL_SPEC_WAVE_ROWS 3
+#define VKL_SPEC_WAVE_SLICES 4
+#define VKL_SPEC_WAVE_FLAGS 5
+#define VKL_WAVE_KEEP 1u /* forward: gates are kept for backward; else they hold anything after */
+#define VKL_WAVE_LONG 2u /* sums have more than VKL_STEP_BLOCK terms */
+
+/* Bindings: gates (read and write), params (read), c (read and write), h (read and write).
+ * pre = (number 0 and `lowest` ? gates : h of the layer below, `below` from h, times W_ih, + biases) + h W_hh; h after the step lies h_step from
+ * h, c alike. */
+struct VklWaveForwardArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, units;
+    uint32_t gates, gates_ld, gates_wave;
+    uint32_t h, h_step, h_ld, h_wave, below;
+    uint32_t c, c_step, c_wave;
+    uint32_t w, w_second, w_layer, inputs;
+    uint32_t bias, bias_rows, option; /* option: VKL_ABSENT where there is none */
+    uint32_t lowest;                  /* 1: number 0 is the first layer, whose input product is in its gates */
+};
+
+/* Bindings: gates (read and write), params (read), state (LSTM c, read and write; GRU h, read), gy (read), carry (read and write).
+ * dh = (FIRST and number 0 ? 0 : gates' gradients of the step done before, next_step + view from gates, times W_hh) + (TOP and the last number
+ * ? gy : those of the layer above at the same step, `above` from gates, times its W_ih) + carry [rows][units]: a GRU's always, of the others that of number 0 with
+ * CARRIED. State: LSTM c after the step, before it state_step further, dc of the step done before as much the other way, there in a first
+ * step only with DC; dc takes the place of c. GRU: h before the step; its carry becomes dh z. What the others leave in carry is open. */
+#define VKL_WAVE_FIRST 1u   /* number 0 does its first step */
+#define VKL_WAVE_CARRIED 2u /* and carry counts in it */
+#define VKL_WAVE_DC 4u
+#define VKL_WAVE_TOP 8u /* the last number has no layer above */
+struct VklWaveBackwardArgs {
+    uint32_t off0, off1, off2, off3, off4;
+    uint32_t rows, units;
+    uint32_t gates, gates_ld, gates_wave, next_step, view, above;
+    uint32_t gy, gy_ld; /* VKL_ABSENT: no gy */
+    uint32_t state, state_step, state_ld, state_wave;
+    uint32_t carry, carry_wave;
+    uint32_t w, w_second, w_layer, inputs;
+    uint32_t flags;
+};
+
 /* MOVE: a strided copy. Bindings: dst (write, or read and write with ADD), src (read), lengths (read, uint). For i < steps, j < rows, k < columns:
  * dst[i * dst_step + j * dst_row + k] = or += src[i * src_step + j * src_row + k]; strides of 0 in src repeat it.
  * `guard` VKL_MOVE_LIVE: elements with first_step + i >= lengths[first_row + j] take `value` in place of src (ADD: stay as they are);

@@ -350,12 +350,14 @@ static void check_problem(VklDevice *on, Problem *problem)
     job_train(&job);
     job_check(&job);
 
-    problem->run.desc.recompute = !problem->run.desc.recompute;
-    Job other = job_begin(on, problem, EVERYTHING);
-    job_train(&other);
-    same_bits("recompute", &job, &other, PROBLEM_DC0);
-    job_end(&other);
-    problem->run.desc.recompute = !problem->run.desc.recompute;
+    if (problem->run.desc.path != VKL_RNN_PATH_WAVEFRONT) { /* that keeps all */
+        problem->run.desc.recompute = !problem->run.desc.recompute;
+        Job other = job_begin(on, problem, EVERYTHING);
+        job_train(&other);
+        same_bits("recompute", &job, &other, PROBLEM_DC0);
+        job_end(&other);
+        problem->run.desc.recompute = !problem->run.desc.recompute;
+    }
 
     const unsigned results = PROBLEM_BIT(PROBLEM_Y) | PROBLEM_BIT(PROBLEM_HN) | PROBLEM_BIT(PROBLEM_CN);
     Job inference = job_begin(on, problem, results);
@@ -712,8 +714,20 @@ Test(operator, every_path)
         {VKL_CELL_RNN_RELU, PLAIN, 3, 2, 4, 257, 1, VKL_DIRECTION_BOTH, VKL_MERGE_SUM, VKL_BIAS_NONE, false, false, false, 0},
         {VKL_CELL_RNN_TANH, OPTIONS, 5, 17, 3, 65, 1, VKL_DIRECTION_BOTH, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, true,
          0},
+        /* stacks: fewer steps than layers, as many, more */
+        {VKL_CELL_LSTM, PLAIN, 1, 3, 5, 17, 3, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false, 0},
+        {VKL_CELL_LSTM, PLAIN, 7, 2, 3, 65, 3, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, false, true, false, 0},
+        {VKL_CELL_LSTM, PLAIN, 5, 9, 3, 33, 2, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_NONE, true, false, false,
+         PROBLEM_BIT(PROBLEM_GHN) | PROBLEM_BIT(PROBLEM_GCN) | PROBLEM_BIT(PROBLEM_H0) | PROBLEM_BIT(PROBLEM_C0)},
+        {VKL_CELL_GRU, PLAIN, 2, 3, 5, 17, 2, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, false, false,
+         PROBLEM_BIT(PROBLEM_GHN)},
+        {VKL_CELL_GRU, PLAIN, 7, 9, 3, 64, 4, VKL_DIRECTION_REVERSE, VKL_MERGE_CONCAT, VKL_BIAS_SINGLE, true, false, false, 0},
+        {VKL_CELL_RNN_TANH, PLAIN, 2, 1, 3, 17, 3, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, true, false, false,
+         0},
+        {VKL_CELL_RNN_RELU, PLAIN, 7, 3, 5, 65, 2, VKL_DIRECTION_FORWARD, VKL_MERGE_CONCAT, VKL_BIAS_DOUBLE, false, true, false,
+         PROBLEM_BIT(PROBLEM_GY)},
     };
-    static const VklRnnPath paths[] = {VKL_RNN_PATH_PIECES, VKL_RNN_PATH_STEP, VKL_RNN_PATH_SEQUENCE};
+    static const VklRnnPath paths[] = {VKL_RNN_PATH_PIECES, VKL_RNN_PATH_STEP, VKL_RNN_PATH_SEQUENCE, VKL_RNN_PATH_WAVEFRONT};
     for (size_t k = 0; k < COUNT(cases); k++)
         for (size_t p = 0; p < COUNT(paths); p++) {
             VklRnnDesc desc = vkl_rnn_desc(cases[k].cell, cases[k].I, cases[k].H);
@@ -731,10 +745,14 @@ Test(operator, every_path)
             cr_assert(problem_make(&desc, cases[k].T, cases[k].N, lengths, cases[k].absent, &problem));
             cr_assert(problem_draw_and_solve(&problem, (uint32_t)k + 1, cases[k].H > 100 ? 0.2f : WEIGHTS));
             bool five = device->caps.storage_buffers >= 5; /* the floor has four */
-            if (paths[p] == VKL_RNN_PATH_PIECES || (five && (paths[p] == VKL_RNN_PATH_STEP || cases[k].options == PLAIN))) {
+            bool side_by_side = cases[k].direction != VKL_DIRECTION_BOTH && !cases[k].recompute;
+            bool allowed = paths[p] == VKL_RNN_PATH_STEP || (cases[k].options == PLAIN && paths[p] == VKL_RNN_PATH_SEQUENCE) ||
+                           (cases[k].options == PLAIN && paths[p] == VKL_RNN_PATH_WAVEFRONT && side_by_side);
+            if (paths[p] == VKL_RNN_PATH_PIECES || (five && allowed)) {
                 const VklArch arch = device->caps.arch;
                 check_problem(device, &problem);
-                if (arch == VKL_ARCH_SOFTWARE && paths[p] == VKL_RNN_PATH_STEP) { /* and the shapes that GPUs have */
+                if (arch == VKL_ARCH_SOFTWARE && paths[p] != VKL_RNN_PATH_PIECES &&
+                    paths[p] != VKL_RNN_PATH_SEQUENCE) { /* and the shapes that GPUs have */
                     device->caps.arch = VKL_ARCH_GPU;
                     check_problem(device, &problem);
                     device->caps.arch = arch;
@@ -829,6 +847,70 @@ Test(operator, dispatches_of_steps)
                                                       : 25,
                  rest = few * L * D;
         cr_assert_leq(stats.dispatches, cases[k].each * T * L + rest, "case %zu: %llu", k, (unsigned long long)stats.dispatches);
+        job_end(&job);
+        problem_free(&problem);
+    }
+}
+
+/* Layers side by side: T + L - 1 for forward and as many for backward, and a few for each layer, which do not grow with T. */
+Test(operator, dispatches_of_layers_side_by_side)
+{
+    static const VklCell cells[] = {VKL_CELL_LSTM, VKL_CELL_GRU, VKL_CELL_RNN_TANH};
+    const uint64_t T = 40, L = 3;
+    if (device->caps.storage_buffers < 5)
+        return;
+    for (size_t k = 0; k < COUNT(cells); k++) {
+        VklRnnDesc desc = vkl_rnn_desc(cells[k], 3, 5);
+        desc.layers = L;
+        desc.path = VKL_RNN_PATH_WAVEFRONT;
+        Problem problem;
+        cr_assert(problem_make(&desc, T, 2, PROBLEM_FULL, 0, &problem));
+        problem_draw(&problem, 1, 0.3f);
+        Job job = job_begin(device, &problem, EVERYTHING);
+        VklStreamStats stats;
+        job_train(&job);
+        vkl_stream_stats(job.stream, &stats);
+        cr_assert_geq(stats.dispatches, 2 * (T + L - 1));
+        cr_assert_leq(stats.dispatches, 2 * (T + L - 1) + 12 * L, "case %zu: %llu", k, (unsigned long long)stats.dispatches);
+        job_end(&job);
+        problem_free(&problem);
+    }
+}
+
+/* What layers side by side cannot do is refused with its path's name, and nothing is recorded. */
+Test(operator, layers_side_by_side_are_refused)
+{
+    static const struct {
+        VklDirection direction;
+        VklStorage storage;
+        bool recompute, reset_before;
+        float dropout, cell_clip;
+        ProblemLengths lengths;
+    } cases[] = {
+        {.direction = VKL_DIRECTION_BOTH},
+        {.storage = VKL_STORAGE_FLOAT16},
+        {.recompute = true},
+        {.dropout = 0.5f},
+        {.lengths = PROBLEM_RAGGED},
+        {.cell_clip = 1},
+        {.reset_before = true},
+    };
+    for (size_t k = 0; k < COUNT(cases); k++) {
+        VklRnnDesc desc = vkl_rnn_desc(cases[k].reset_before ? VKL_CELL_GRU : VKL_CELL_LSTM, 3, 5);
+        desc.layers = 2;
+        desc.path = VKL_RNN_PATH_WAVEFRONT;
+        desc.direction = cases[k].direction;
+        desc.storage = cases[k].storage;
+        desc.recompute = cases[k].recompute;
+        desc.reset_after = !cases[k].reset_before;
+        desc.dropout = cases[k].dropout;
+        desc.cell_clip = cases[k].cell_clip;
+        Problem problem;
+        cr_assert(problem_make(&desc, 4, 3, cases[k].lengths, 0, &problem));
+        problem_draw(&problem, 1, 0.3f);
+        Job job = job_begin(device, &problem, EVERYTHING);
+        cr_assert_eq(vkl_rnn_forward(job.rnn, job.stream, &job.forward), VKL_ERROR_UNSUPPORTED, "case %zu", k);
+        cr_assert_not_null(strstr(vkl_rnn_error(job.rnn), "side by side"));
         job_end(&job);
         problem_free(&problem);
     }

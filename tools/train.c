@@ -37,7 +37,8 @@ static const Option options[] = {
     TEXT("layers", (TrainArgs, layers), "LIST",
          "layers, comma-separated [lstm:50,dense:1]:\nlstm:UNITS[:PROJECTION], gru:UNITS, rnn:UNITS (tanh),\n"
          "rnn_relu:UNITS, each with bi before it for both\ndirections (bilstm:UNITS); dense:UNITS[:ACTIVATION], with\n"
-         "none, tanh, sigmoid, relu; dropout:RATE. Behind a recurrent\nlayer @pieces, @step, @sequence: how its time steps are "
+         "none, tanh, sigmoid, relu; dropout:RATE. Behind a recurrent\nlayer @pieces, @step, @sequence, @wavefront: how its time "
+         "steps are "
          "done"),
     COUNT("epochs", (TrainArgs, epochs), 1, COUNT_MAX, "how often the training part is gone through [100]"),
     COUNT("batch-size", (TrainArgs, batch_size), 1, COUNT_MAX, "windows of one training step [1]"),

@@ -53,7 +53,7 @@ VKL_API VklLayerDesc vkl_layer_dropout(double rate);
 
 /* Reads layers separated by commas:
  *     lstm:UNITS[:PROJECTION]  gru:UNITS  rnn:UNITS (tanh)  rnn_relu:UNITS    each also with bi before it: bilstm:UNITS ...
- *                              and with the path of its time steps behind it, @pieces, @step, @sequence: lstm:50@step
+ *                              and with the path of its time steps behind it, @pieces, @step, @sequence, @wavefront: lstm:50@step
  *                              and with @half, whose matrices and kept gates are halves: lstm:50@half, gru:8@step@half
  *     dense:UNITS[:none|tanh|sigmoid|relu]
  *     dropout:RATE

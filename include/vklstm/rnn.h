@@ -105,9 +105,12 @@ typedef enum VklRnnPath {
         2, /* one dispatch for each time step, of both directions; two with a projection and in a GRU that resets before */
     VKL_RNN_PATH_SEQUENCE =
         3, /* all time steps in one dispatch: cells without options, no lengths, sizes that have a kernel for it */
+    VKL_RNN_PATH_WAVEFRONT =
+        4, /* one dispatch for a time step of each layer, each a step behind the layer that it needs: cells without options of one
+              direction, no lengths, no dropout between layers, float32 storage, no recompute. Inference takes memory for all layers. AUTO does not choose it */
 } VklRnnPath;
 
-/* "auto", "pieces", "step", "sequence" -> path. False, and *path left alone, for other names. */
+/* "auto", "pieces", "step", "sequence", "wavefront" -> path. False, and *path left alone, for other names. */
 VKL_API bool vkl_rnn_path(const char *name, VklRnnPath *path);
 
 /* What numbers that take much memory are kept as. Sums, c, h, the parameters and all gradients are float32 either way. */
