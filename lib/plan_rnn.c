@@ -47,8 +47,9 @@ VklRnnForm vkl_rnn_form(const VklRnnDesc *desc)
     form.unit_stride = interleaved ? 4 : 1;
     form.gate_stride = interleaved ? 1 : H;
     form.masks = desc->recurrent_dropout > 0 ? (per_gate ? form.gates : 1) : 0;
-    form.plain = usual_cell(desc, &form.sequence) && !desc->projection && !desc->peephole && !desc->input_forget &&
-                 desc->cell_clip == 0 && desc->preact_clip == 0 && !form.masks;
+    form.usual = usual_cell(desc, &form.sequence);
+    form.plain = form.usual && !desc->projection && !desc->peephole && !desc->input_forget && desc->cell_clip == 0 &&
+                 desc->preact_clip == 0 && !form.masks;
     form.fused = form.lstm && form.plain;
     form.sum_at = form.D * form.P;
     form.masked_at = form.sum_at + (form.D == 2 && desc->merge == VKL_MERGE_SUM ? form.P : 0);

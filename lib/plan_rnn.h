@@ -38,6 +38,7 @@ typedef struct VklRnnForm {
     uint64_t bias_rows; /* 2, 1, 0 */
     bool gru_after, gru_before, lstm;
     bool fused; /* the fused LSTM kernels do it, if there are no lengths */
+    bool usual; /* the activations are those of the cell's inventors */
     bool plain; /* no option touches the cell: `sequence` says which kernel does many steps of it, if there are no lengths */
     uint32_t sequence;
     uint64_t masks; /* masked copies of h for each direction: 0, 1, or one for each gate */

@@ -38,6 +38,7 @@ static bool shape_of(const Layers *layers, const Call *call, VklStepShape *shape
                         .gates = call->gates,
                         .wide = call->wide && call->units % 4 == 0,
                         .interleaved = call->flags & VKL_STEP_INTERLEAVED,
+                        .usual = layers->form.usual,
                         .backward = call->kernel == VKL_KERNEL_STEP_BACKWARD};
     return vkl_tune_step(layers->plan->caps, &size, shape, pays);
 }

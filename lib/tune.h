@@ -90,6 +90,7 @@ typedef struct VklStepSize {
     bool wide;                      /* the columns of four units can be read at once */
     bool interleaved;
     bool backward;
+    bool usual; /* the cell's usual activations */
 } VklStepSize;
 
 typedef struct VklStepShape {

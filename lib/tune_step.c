@@ -70,6 +70,8 @@ bool vkl_tune_step(const VklCaps *caps, const VklStepSize *size, VklStepShape *s
         shape_gpu(caps, size, shape);
     /* software devices multiply large matrices faster with the kernels of GEMM, and a dispatch costs them little beside that */
     *pays = caps->arch == VKL_ARCH_GPU || size->rows * size->units * size->k * size->gates <= 600000;
+    /* each set of activations is a pipeline of its own, which takes their compilers longer than small steps take in a long training */
+    *pays = *pays && (caps->arch == VKL_ARCH_GPU || size->usual);
     /* SwiftShader, whose subgroups are of four, keeps arrays of unknown length in memory, lane by lane */
     *pays = *pays && (caps->arch == VKL_ARCH_GPU || caps->lanes > 4);
     /* software devices stop a loop after 65,535 turns, all of an invocation's together */

@@ -359,14 +359,18 @@ typedef struct StepChoice {
     uint32_t rows, units, slices;
 } StepChoice;
 
-/* Rows, units, terms, gates; wide, interleaved, backward. */
+/* Rows, units, terms, gates; wide, interleaved, backward, usual. */
 static const StepChoice step_choices[] = {
     /* few rows: sums are cut; more: less; many: an invocation has as many rows as registers */
-    {&GEFORCE, {1, 256, 256, 4, true, true, false}, 1, 1, 16},  {&GEFORCE, {8, 256, 256, 4, true, true, false}, 8, 1, 16},
-    {&GEFORCE, {32, 256, 256, 4, true, true, false}, 8, 1, 4},  {&GEFORCE, {128, 256, 256, 4, true, true, false}, 8, 1, 1},
-    {&GEFORCE, {32, 256, 256, 3, true, false, false}, 4, 4, 4}, {&GEFORCE, {32, 17, 17, 3, false, false, false}, 8, 1, 1},
-    {&ARC, {32, 256, 256, 4, true, true, false}, 4, 1, 4},      {&GEFORCE, {1, 256, 1024, 1, true, true, true}, 1, 1, 16},
-    {&RADEON, {128, 256, 1024, 1, true, true, true}, 8, 2, 1},
+    {&GEFORCE, {1, 256, 256, 4, true, true, false, true}, 1, 1, 16},
+    {&GEFORCE, {8, 256, 256, 4, true, true, false, true}, 8, 1, 16},
+    {&GEFORCE, {32, 256, 256, 4, true, true, false, true}, 8, 1, 4},
+    {&GEFORCE, {128, 256, 256, 4, true, true, false, true}, 8, 1, 1},
+    {&GEFORCE, {32, 256, 256, 3, true, false, false, true}, 4, 4, 4},
+    {&GEFORCE, {32, 17, 17, 3, false, false, false, true}, 8, 1, 1},
+    {&ARC, {32, 256, 256, 4, true, true, false, true}, 4, 1, 4},
+    {&GEFORCE, {1, 256, 1024, 1, true, true, true, true}, 1, 1, 16},
+    {&RADEON, {128, 256, 1024, 1, true, true, true, true}, 8, 2, 1},
 };
 
 Test(tune, steps_share_weights_among_rows_and_sums_among_invocations)
@@ -396,7 +400,8 @@ Test(tune, step_shapes_fit_the_device_and_the_kernels)
                     VklCaps caps = caps_of(devices[d]);
                     VklStepShape shape;
                     bool pays, wide = sizes[h] % 4 == 0 && (k & 1), interleaved = k & 2, backward = k & 4;
-                    VklStepSize size = {sizes[n], sizes[h], backward ? 4 * sizes[h] : sizes[h], 4, wide, interleaved, backward};
+                    VklStepSize size = {sizes[n], sizes[h], backward ? 4 * sizes[h] : sizes[h], 4, wide, interleaved,
+                                        backward, true};
                     cr_assert(vkl_tune_step(&caps, &size, &shape, &pays));
                     cr_assert(shape.workgroup <= 128 && shape.workgroup <= caps.workgroup_invocations);
                     cr_assert(shape.slices >= 1 && shape.workgroup % shape.slices == 0);
