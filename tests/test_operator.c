@@ -877,6 +877,27 @@ Test(operator, dispatches_of_layers_side_by_side)
     }
 }
 
+/* What only the first layer has: no W_ih, or an input after dropout. */
+Test(operator, layers_side_by_side_with_a_first_of_its_own)
+{
+    static const VklCell cells[] = {VKL_CELL_LSTM, VKL_CELL_GRU, VKL_CELL_RNN_TANH};
+    if (device->caps.storage_buffers < 5)
+        return;
+    for (size_t k = 0; k < COUNT(cells); k++)
+        for (int skip = 0; skip < 2; skip++) {
+            VklRnnDesc desc = vkl_rnn_desc(cells[k], 17, 17);
+            desc.layers = skip ? 3 : 2;
+            desc.skip_input = skip;
+            desc.input_dropout = skip ? 0 : 0.25f;
+            desc.path = VKL_RNN_PATH_WAVEFRONT;
+            Problem problem;
+            cr_assert(problem_make(&desc, 5, 3, PROBLEM_FULL, 0, &problem));
+            cr_assert(problem_draw_and_solve(&problem, (uint32_t)k + 1, WEIGHTS));
+            check_problem(device, &problem);
+            problem_free(&problem);
+        }
+}
+
 /* What layers side by side cannot do is refused with its path's name, and nothing is recorded. */
 Test(operator, layers_side_by_side_are_refused)
 {
