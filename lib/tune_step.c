@@ -89,5 +89,9 @@ bool vkl_tune_wave(const VklCaps *caps, const VklWaveSize *size, VklStepShape *s
                         .backward = size->backward};
     bool pays, can = vkl_tune_step(caps, &step, shape, &pays);
     shape->units = 1;
+    /* the loop over rows, with the cell in it, is one that compilers leave rolled when it is long, NVK at any length, with sums in memory */
+    uint32_t most = caps->vendor == VKL_VENDOR_NVIDIA ? 1 : 4;
+    if (shape->rows > most)
+        shape->rows = most;
     return can;
 }

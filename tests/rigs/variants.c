@@ -165,6 +165,16 @@ static void take_sizes(Rows *rows)
     for (size_t k = 0; k < sizeof units / sizeof *units; k++)
         for (size_t n = 0; n < sizeof batches / sizeof *batches; n++)
             take_cells(rows, 25, batches[n], units[k], units[k]);
+    static const VklCell stacks[] = {VKL_CELL_LSTM, VKL_CELL_GRU, VKL_CELL_RNN_TANH, VKL_CELL_RNN_RELU};
+    for (size_t k = 0; k < sizeof stacks / sizeof *stacks; k++)
+        for (size_t n = 0; n < sizeof batches / sizeof *batches; n++) {
+            VklRnnDesc side_by_side = vkl_rnn_desc(stacks[k], 64, 256);
+            char name[96];
+            side_by_side.layers = 3;
+            side_by_side.path = VKL_RNN_PATH_WAVEFRONT;
+            snprintf(name, sizeof name, "3 layers of cell %d side by side T25 B%" PRIu64 " I64 H256", (int)stacks[k], batches[n]);
+            take_layer(rows, &side_by_side, 25, batches[n], false, false, name);
+        }
     VklRnnDesc deep = vkl_rnn_desc(VKL_CELL_LSTM, 64, 256);
     deep.layers = 3;
     take_layer(rows, &deep, 25, 16, false, false, "LSTM of 3 layers T25 B16 I64 H256");
