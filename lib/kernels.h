@@ -62,6 +62,22 @@ typedef enum VklKernel {
         VKL_KERNEL_COUNT
 } VklKernel;
 
+/* Ways to do a whole product on devices that are CPUs: X(enum suffix, shader name). What they compute, and all that they have to do, is GEMM's. */
+#define VKL_GEMM_LIKE_LIST(X)             \
+    X(GEMM_DIRECT, gemm_direct)           \
+    X(GEMM_LANES, gemm_lanes)             \
+    X(GEMM_QUAD_NN, gemm_quad_nn)         \
+    X(GEMM_QUAD_NT, gemm_quad_nt)         \
+    X(GEMM_QUAD_TN, gemm_quad_tn)         \
+    X(GEMM_QUAD_ROW_NN, gemm_quad_row_nn) \
+    X(GEMM_QUAD_ROW_NT, gemm_quad_row_nt)
+
+/* Labels of a switch: GEMM and those like it. */
+#define VKL_GEMM_LIKE_LABEL(name, shader) case VKL_KERNEL_##name:
+#define VKL_GEMM_LIKE_LABELS \
+    case VKL_KERNEL_GEMM:    \
+        VKL_GEMM_LIKE_LIST(VKL_GEMM_LIKE_LABEL)
+
 #define VKL_BINDINGS 6 /* most of a kernel; those with more than four are used where the device allows so many */
 
 typedef union VklArgs {

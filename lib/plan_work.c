@@ -25,14 +25,7 @@ double vkl_op_flops(const VklOp *op)
     if (op->flops > 0)
         return op->flops;
     switch (op->kernel) {
-    case VKL_KERNEL_GEMM:
-    case VKL_KERNEL_GEMM_DIRECT:
-    case VKL_KERNEL_GEMM_LANES:
-    case VKL_KERNEL_GEMM_QUAD_NN:
-    case VKL_KERNEL_GEMM_QUAD_NT:
-    case VKL_KERNEL_GEMM_QUAD_TN:
-    case VKL_KERNEL_GEMM_QUAD_ROW_NN:
-    case VKL_KERNEL_GEMM_QUAD_ROW_NT:
+        VKL_GEMM_LIKE_LABELS
     case VKL_KERNEL_GEMM_SPLIT:
     case VKL_KERNEL_GEMM_COOP:
         return product(args->GEMM.m - args->GEMM.ones, args->GEMM.n, args->GEMM.k);
@@ -90,14 +83,7 @@ double vkl_op_bytes(const VklOp *op)
     if (op->bytes > 0)
         return op->bytes;
     switch (op->kernel) {
-    case VKL_KERNEL_GEMM:
-    case VKL_KERNEL_GEMM_DIRECT:
-    case VKL_KERNEL_GEMM_LANES:
-    case VKL_KERNEL_GEMM_QUAD_NN:
-    case VKL_KERNEL_GEMM_QUAD_NT:
-    case VKL_KERNEL_GEMM_QUAD_TN:
-    case VKL_KERNEL_GEMM_QUAD_ROW_NN:
-    case VKL_KERNEL_GEMM_QUAD_ROW_NT:
+        VKL_GEMM_LIKE_LABELS
         return 4 * gemm_numbers(op);
     case VKL_KERNEL_GEMM_SPLIT:
     case VKL_KERNEL_GEMM_COOP:

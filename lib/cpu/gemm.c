@@ -31,42 +31,6 @@ static void row_product(const VklOp *op, const float *a, const float *second, co
     }
 }
 
-/* A choice that devices make by what they are; here it is all the same. */
-void VKL_CPU(gemm_direct)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_lanes)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_nn)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_nt)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_tn)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_row_nn)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_row_nt)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
 /* How many columns are done at a time: as many as leave what is read of B in the first level of the cache, whole strips. */
 static size_t columns_at_once(const struct VklGemmArgs *args)
 {

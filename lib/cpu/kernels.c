@@ -21,6 +21,15 @@
 #define NAME_(level) #level
 #define NAME(level) NAME_(level)
 
+/* A choice that devices make by what they are; here it is all the same. */
+#define X(name, shader)                                                                   \
+    void VKL_CPU(shader)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end) \
+    {                                                                                     \
+        VKL_CPU(gemm)(op, ptr, begin, end);                                               \
+    }
+VKL_GEMM_LIKE_LIST(X)
+#undef X
+
 const VklCpuLevel VKL_CPU(level) = {
 #ifdef VKL_CPU_LEVEL
     .name = NAME(VKL_CPU_LEVEL),

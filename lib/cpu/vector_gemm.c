@@ -252,14 +252,7 @@ void VKL_CPU(items)(const VklOp *op, uint32_t threads, uint64_t *count, uint64_t
     const struct VklGemmArgs *args = &op->args.GEMM;
     Cut cut;
     switch (op->kernel) {
-    case VKL_KERNEL_GEMM:
-    case VKL_KERNEL_GEMM_DIRECT:
-    case VKL_KERNEL_GEMM_LANES:
-    case VKL_KERNEL_GEMM_QUAD_NN:
-    case VKL_KERNEL_GEMM_QUAD_NT:
-    case VKL_KERNEL_GEMM_QUAD_TN:
-    case VKL_KERNEL_GEMM_QUAD_ROW_NN:
-    case VKL_KERNEL_GEMM_QUAD_ROW_NT:
+        VKL_GEMM_LIKE_LABELS
         cut = cut_of(args->m, args->n, threads);
         *count = (uint64_t)cut.row_blocks * cut.column_blocks;
         *cost = (uint64_t)args->m * args->n / (*count ? *count : 1) * args->k;
@@ -303,39 +296,4 @@ void VKL_CPU(gemm)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t e
     float *scratch = scratch_take(ptr[VKL_CPU_SCRATCH], &index);
     product_items(&p, args->m, args->n, device->threads, begin, end, scratch);
     scratch_give(ptr[VKL_CPU_SCRATCH], index);
-}
-
-void VKL_CPU(gemm_direct)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_lanes)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_nn)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_nt)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_tn)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_row_nn)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
-}
-
-void VKL_CPU(gemm_quad_row_nt)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
-{
-    VKL_CPU(gemm)(op, ptr, begin, end);
 }
