@@ -1264,6 +1264,18 @@ static void check_halves(Problem *problem)
     job_end(&exact);
 }
 
+/* Within the budget of operands that are rounded and gates that are kept as halves. */
+static void check_rounded(const Problem *problem)
+{
+    Job job = job_begin(device, problem, EVERYTHING);
+    halves_forward = ROUNDED_MATRICES;
+    halves_backward = KEPT_GATES;
+    job_train(&job);
+    job_check(&job);
+    halves_forward = halves_backward = 0;
+    job_end(&job);
+}
+
 /* As the device is, and as a GPU without cooperative matrices, whose steps read packed halves. */
 Test(operator, halves_with_every_two_options)
 {
@@ -1292,13 +1304,7 @@ Test(operator, matrices_with_more_digits_cost_their_rounding)
             Problem problem = edge_problem(&ways[w], sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3]);
             cr_assert(problem_solve(&problem));
             problem.run.desc.storage = VKL_STORAGE_FLOAT16;
-            Job job = job_begin(device, &problem, EVERYTHING);
-            halves_forward = ROUNDED_MATRICES;
-            halves_backward = KEPT_GATES;
-            job_train(&job);
-            job_check(&job);
-            halves_forward = halves_backward = 0;
-            job_end(&job);
+            check_rounded(&problem);
             problem_free(&problem);
         }
     cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
@@ -1318,13 +1324,7 @@ Test(operator, cooperative_matrices_cost_the_rounding_of_both_operands)
             cr_assert(problem_solve(&problem));
             problem.run.desc.storage = VKL_STORAGE_FLOAT16;
             problem.run.desc.path = VKL_RNN_PATH_PIECES;
-            Job job = job_begin(device, &problem, EVERYTHING);
-            halves_forward = ROUNDED_MATRICES;
-            halves_backward = KEPT_GATES;
-            job_train(&job);
-            job_check(&job);
-            halves_forward = halves_backward = 0;
-            job_end(&job);
+            check_rounded(&problem);
             problem_free(&problem);
         }
     cr_log_info("worst forward %.2g: %s", worst_forward.error, worst_forward.what);
