@@ -358,24 +358,14 @@ static void compare_outputs(Run *run, const Sample *sample, const char *pass, in
     }
 }
 
-/* One pass that asks for the outputs in `which`. */
-static VklStatus run_pass(Run *run, VklDevice *device, VklRnn *rnn, const Sample *sample, const char *pass, int turn,
-                          unsigned which, bool added)
+/* What is run, with its arrays by PROBLEM_X ...; the parameters are the caller's. */
+static Trial arrays_of(const RefRnn *what, float *const *in, float *const *out)
 {
-    const RefRnn *what = &sample->problem.run;
-    float *const *in = sample->in;
-    float *out[PROBLEM_ARRAYS + 1];
-    for (int a = PROBLEM_Y; a < PROBLEM_ARRAYS; a++)
-        out[a] = which & PROBLEM_BIT(a) ? sample->out[turn][a] : NULL;
-    out[DPARAMS] = which & PROBLEM_BIT(DPARAMS) ? sample->dparams[turn] : NULL;
-    for (size_t k = 0; added && k < sample->params_count; k++)
-        sample->dparams[turn][k] = BEFORE;
-    const Trial trial = {
+    return (Trial){
         .T = what->T,
         .N = what->N,
         .I = what->desc.input_size,
         .dropout = what->dropout,
-        .params = sample->params,
         .x = in[PROBLEM_X],
         .lengths = what->lengths,
         .h0 = in[PROBLEM_H0],
@@ -389,9 +379,25 @@ static VklStatus run_pass(Run *run, VklDevice *device, VklRnn *rnn, const Sample
         .dx = out[PROBLEM_DX],
         .dh0 = out[PROBLEM_DH0],
         .dc0 = out[PROBLEM_DC0],
-        .dparams = out[DPARAMS],
-        .accumulate = added,
     };
+}
+
+/* One pass that asks for the outputs in `which`. */
+static VklStatus run_pass(Run *run, VklDevice *device, VklRnn *rnn, const Sample *sample, const char *pass, int turn,
+                          unsigned which, bool added)
+{
+    const RefRnn *what = &sample->problem.run;
+    float *const *in = sample->in;
+    float *out[PROBLEM_ARRAYS + 1];
+    for (int a = PROBLEM_Y; a < PROBLEM_ARRAYS; a++)
+        out[a] = which & PROBLEM_BIT(a) ? sample->out[turn][a] : NULL;
+    out[DPARAMS] = which & PROBLEM_BIT(DPARAMS) ? sample->dparams[turn] : NULL;
+    for (size_t k = 0; added && k < sample->params_count; k++)
+        sample->dparams[turn][k] = BEFORE;
+    Trial trial = arrays_of(what, in, out);
+    trial.params = sample->params;
+    trial.dparams = out[DPARAMS];
+    trial.accumulate = added;
     VklStatus status = trial_run(device, rnn, &trial);
     if (status != VKL_OK)
         record_failure(run, "%s: %s", pass, vkl_device_error(device));
@@ -475,28 +481,10 @@ static void prepare_operator(Run *run, VklDevice *device, const Problem *problem
             in[a] = problem->array[a] ? &there : NULL;
             out[a] = problem->array[a] && (training || OUTPUTS & PROBLEM_BIT(a)) ? &there : NULL;
         }
-        const Trial trial = {
-            .T = what->T,
-            .N = what->N,
-            .I = what->desc.input_size,
-            .dropout = what->dropout,
-            .params = &there,
-            .x = in[PROBLEM_X],
-            .lengths = what->lengths,
-            .h0 = in[PROBLEM_H0],
-            .c0 = in[PROBLEM_C0],
-            .gy = in[PROBLEM_GY],
-            .ghn = in[PROBLEM_GHN],
-            .gcn = in[PROBLEM_GCN],
-            .y = out[PROBLEM_Y],
-            .hn = out[PROBLEM_HN],
-            .cn = out[PROBLEM_CN],
-            .dx = out[PROBLEM_DX],
-            .dh0 = out[PROBLEM_DH0],
-            .dc0 = out[PROBLEM_DC0],
-            .dparams = training ? &there : NULL,
-            .accumulate = training && problem->accumulate,
-        };
+        Trial trial = arrays_of(what, in, out);
+        trial.params = &there;
+        trial.dparams = training ? &there : NULL;
+        trial.accumulate = training && problem->accumulate;
         status = trial_prepare(device, rnn, &trial);
     }
     if (status != VKL_OK)
