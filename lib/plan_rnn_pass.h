@@ -279,6 +279,11 @@ static inline uint32_t at_or_absent(bool there, uint64_t at)
     return there ? (uint32_t)at : VKL_ABSENT;
 }
 
+static inline uint32_t or_zero(uint32_t position)
+{
+    return position == VKL_ABSENT ? 0 : position;
+}
+
 /* Time-major or the caller's order: the strides of x, y and their gradients. */
 static inline uint64_t outer_step(const Layers *layers, uint64_t columns)
 {

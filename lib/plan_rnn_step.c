@@ -125,11 +125,6 @@ static uint32_t flags_of(const Layers *layers, uint64_t masks, bool project)
            (uint32_t)masks << VKL_STEP_MASKS_SHIFT;
 }
 
-static uint32_t or_zero(uint32_t position)
-{
-    return position == VKL_ABSENT ? 0 : position;
-}
-
 /* Covers an array of each part, and gives their positions in the end. */
 typedef struct Pair {
     VklArray at[2];

@@ -78,11 +78,6 @@ static uint32_t apart(VklArray from, VklArray to)
     return vkl_has(from) && vkl_has(to) ? (uint32_t)(to.at - from.at) : 0;
 }
 
-static uint32_t or_zero(uint32_t position)
-{
-    return position == VKL_ABSENT ? 0 : position;
-}
-
 /* What W_hh of layers, and what else is read from it on, takes: W_ih before it in its own layer, biases behind it. */
 static void cover_params(const Layers *layers, Cover *cover, uint64_t layer, bool fed, bool recurrent)
 {
