@@ -18,7 +18,6 @@ pkg-config|command pkg-config|pkg-config
 glslc (shaderc)|command glslc|glslc
 spirv-val (SPIRV-Tools)|command spirv-val|spirv-tools
 Vulkan headers and loader|module vulkan|libvulkan-dev
-volk|header volk.c|libvulkan-volk-dev
 lavapipe (Mesa Vulkan drivers)|manifest icd.d/lvp_icd|mesa-vulkan-drivers
 jansson|module jansson|libjansson-dev
 libcsv|header csv.h|libcsv-dev
@@ -29,6 +28,7 @@ test_needs='
 Criterion|module criterion|libcriterion-dev
 Vulkan validation layers|manifest explicit_layer.d/VkLayer_khronos_validation|vulkan-validationlayers
 a C++ compiler|command c++|g++
+(volk)|header volk.c|libvulkan-volk-dev
 (clang-format 14)|command clang-format-14|clang-format-14
 '
 

@@ -355,7 +355,7 @@ static void record(VklDevice *device, const VklVkExec *exec, size_t first, size_
                    VkQueryPool pool, uint32_t query)
 {
     VklVkDevice *vk = vkl_vk(device);
-    const struct VolkDeviceTable *functions = &vk->functions;
+    const VklDeviceFunctions *functions = &vk->functions;
     const VkAccessFlags access = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
     VkPipeline pipeline = VK_NULL_HANDLE;
     VkDescriptorSet set = VK_NULL_HANDLE;

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * The Vulkan functions that the backend calls. Every call goes through one of two tables: VklInstanceFunctions, of an instance,
- * and volk's VolkDeviceTable, of a device. volk's own variables, renamed by volk_names.h, are touched by loader.c alone.
+ * and VklDeviceFunctions, of a device. Neither a prototype of Vulkan's nor a variable for a function is anywhere else.
  */
 #ifndef VKL_VK_FUNCTIONS_H
 #define VKL_VK_FUNCTIONS_H
 
 #define VK_NO_PROTOTYPES
-#include "vk/volk_names.h"
-
-#include <volk.h>
+#include <vulkan/vulkan_core.h>
 
 #include "../internal.h"
 
@@ -41,7 +39,7 @@ typedef struct VklInstanceFunctions {
     PFN_vkVoidFunction cooperative_matrix_properties; /* or NULL: of an extension that the headers may not know */
 } VklInstanceFunctions;
 
-/* What must be there of a device's table. */
+/* Of a device; all must be there. */
 #define VKL_DEVICE_FUNCTIONS(X)       \
     X(vkAllocateCommandBuffers)       \
     X(vkAllocateDescriptorSets)       \
@@ -52,6 +50,7 @@ typedef struct VklInstanceFunctions {
     X(vkCmdBindPipeline)              \
     X(vkCmdCopyBuffer)                \
     X(vkCmdDispatch)                  \
+    X(vkCmdDispatchIndirect)          \
     X(vkCmdFillBuffer)                \
     X(vkCmdPipelineBarrier)           \
     X(vkCmdPushConstants)             \
@@ -84,20 +83,29 @@ typedef struct VklInstanceFunctions {
     X(vkGetBufferMemoryRequirements)  \
     X(vkGetDeviceQueue)               \
     X(vkGetFenceStatus)               \
+    X(vkGetPipelineCacheData)         \
     X(vkGetQueryPoolResults)          \
     X(vkInvalidateMappedMemoryRanges) \
     X(vkMapMemory)                    \
+    X(vkMergePipelineCaches)          \
     X(vkQueueSubmit)                  \
     X(vkQueueWaitIdle)                \
     X(vkResetFences)                  \
     X(vkUpdateDescriptorSets)         \
     X(vkWaitForFences)
 
-/* The loader's vkGetInstanceProcAddr, or NULL on a machine without libvulkan. Any thread. */
-PFN_vkGetInstanceProcAddr vkl_vk_loader(void);
+typedef struct VklDeviceFunctions {
+#define X(name) PFN_##name name;
+    VKL_DEVICE_FUNCTIONS(X)
+#undef X
+} VklDeviceFunctions;
+
+/* Opens the machine's Vulkan loader for one context. NULL: there is none. Closed when nothing of its instance is used any more. */
+PFN_vkGetInstanceProcAddr vkl_vk_loader_open(void **library);
+void vkl_vk_loader_close(void *library); /* accepts NULL */
 
 /* Both return NULL, or the name of a function that is missing. */
 const char *vkl_vk_instance_functions(VklInstanceFunctions *functions, PFN_vkGetInstanceProcAddr get, VkInstance instance);
-const char *vkl_vk_device_functions(struct VolkDeviceTable *table, PFN_vkGetDeviceProcAddr get, VkDevice device);
+const char *vkl_vk_device_functions(VklDeviceFunctions *functions, PFN_vkGetDeviceProcAddr get, VkDevice device);
 
 #endif

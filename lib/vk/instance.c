@@ -118,6 +118,7 @@ static void destroy(VklVulkan *vulkan)
         vulkan->functions.vkDestroyDebugUtilsMessengerEXT(vulkan->instance, vulkan->messenger, NULL);
     if (vulkan->instance && vulkan->functions.vkDestroyInstance)
         vulkan->functions.vkDestroyInstance(vulkan->instance, NULL);
+    vkl_vk_loader_close(vulkan->library);
     free(vulkan->physical);
     free(vulkan);
 }
@@ -129,13 +130,14 @@ VklStatus vkl_vk_instance(VklContext *context, VklVulkan **vulkan)
     pthread_mutex_unlock(&context->mutex);
     if (*vulkan)
         return VKL_OK;
-    PFN_vkGetInstanceProcAddr get = vkl_vk_loader();
-    if (!get)
-        return VKL_OK;
     VklVulkan *made = calloc(1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "the host refused %zu bytes for Vulkan's instance", sizeof(*made));
-    made->get_instance_proc_addr = get;
+    made->get_instance_proc_addr = vkl_vk_loader_open(&made->library);
+    if (!made->get_instance_proc_addr) {
+        destroy(made);
+        return VKL_OK;
+    }
     VkResult result = create_instance(context, made);
     if (!result)
         result = list_physical(made);

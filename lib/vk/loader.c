@@ -1,29 +1,81 @@
 /* SPDX-License-Identifier: MIT
  *
- * volk, compiled into the library under other names, and the tables that are filled with its help.
- *
- * volk's variables are one set for the process. They are written once, when libvulkan is opened, and hold only the functions
- * that need no instance; everything else lives in tables of a context and of a device. */
-#define VK_NO_PROTOTYPES
-#include "vk/volk_names.h"
-
-#include <volk.c>
+ * The machine's Vulkan loader, opened and closed for each context that has a Vulkan instance of its own, and the tables of functions. For a
+ * device of somebody else's nothing is opened: its functions come from what that program hands over. */
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
 
 #include "functions.h"
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static VkResult opened = VK_ERROR_INITIALIZATION_FAILED;
+/* the names that the loader's own documentation gives, the one with a version first: the other comes with the development package */
+static const char *const loader_names[] = {
+#if defined(_WIN32)
+    "vulkan-1.dll",
+#elif defined(__APPLE__)
+    "libvulkan.dylib",
+    "libvulkan.1.dylib",
+    "libMoltenVK.dylib",
+#else
+    "libvulkan.so.1",
+    "libvulkan.so",
+#endif
+};
 
-static void open_loader(void)
+static void *library_open(const char *name)
 {
-    opened = volkInitialize();
+#ifdef _WIN32
+    return LoadLibraryA(name);
+#else
+    return dlopen(name, RTLD_NOW | RTLD_LOCAL);
+#endif
 }
 
-PFN_vkGetInstanceProcAddr vkl_vk_loader(void)
+static void library_close(void *library)
 {
-    if (pthread_once(&once, open_loader) || opened)
-        return NULL;
-    return vkGetInstanceProcAddr;
+#ifdef _WIN32
+    FreeLibrary(library);
+#else
+    dlclose(library);
+#endif
+}
+
+static PFN_vkGetInstanceProcAddr library_function(void *library, const char *name)
+{
+#ifdef _WIN32
+    return (PFN_vkGetInstanceProcAddr)(void (*)(void))GetProcAddress(library, name);
+#else
+    /* ISO C has no cast from a pointer to data to one to a function; POSIX says that both are the same */
+    void *symbol = dlsym(library, name);
+    PFN_vkGetInstanceProcAddr function;
+    memcpy(&function, &symbol, sizeof(function));
+    return function;
+#endif
+}
+
+PFN_vkGetInstanceProcAddr vkl_vk_loader_open(void **library)
+{
+    for (size_t i = 0; i < sizeof(loader_names) / sizeof(*loader_names); i++) {
+        void *opened = library_open(loader_names[i]);
+        if (!opened)
+            continue;
+        PFN_vkGetInstanceProcAddr get = library_function(opened, "vkGetInstanceProcAddr");
+        if (get) {
+            *library = opened;
+            return get;
+        }
+        library_close(opened);
+    }
+    return NULL;
+}
+
+void vkl_vk_loader_close(void *library)
+{
+    if (library)
+        library_close(library);
 }
 
 const char *vkl_vk_instance_functions(VklInstanceFunctions *functions, PFN_vkGetInstanceProcAddr get, VkInstance instance)
@@ -41,24 +93,13 @@ const char *vkl_vk_instance_functions(VklInstanceFunctions *functions, PFN_vkGet
     return NULL;
 }
 
-typedef struct Lookup {
-    PFN_vkGetDeviceProcAddr get;
-    VkDevice device;
-} Lookup;
-
-static PFN_vkVoidFunction look_up(void *context, const char *name)
+const char *vkl_vk_device_functions(VklDeviceFunctions *functions, PFN_vkGetDeviceProcAddr get, VkDevice device)
 {
-    const Lookup *lookup = context;
-    return lookup->get(lookup->device, name);
-}
-
-const char *vkl_vk_device_functions(struct VolkDeviceTable *table, PFN_vkGetDeviceProcAddr get, VkDevice device)
-{
-    Lookup lookup = {get, device};
-    memset(table, 0, sizeof(*table)); /* volk leaves out what its header was compiled without */
-    volkGenLoadDeviceTable(table, &lookup, look_up);
-#define X(name)       \
-    if (!table->name) \
+#define X(name) functions->name = (PFN_##name)get(device, #name);
+    VKL_DEVICE_FUNCTIONS(X)
+#undef X
+#define X(name)           \
+    if (!functions->name) \
         return #name;
     VKL_DEVICE_FUNCTIONS(X)
 #undef X

@@ -17,6 +17,7 @@
 /* ---- Context ---- */
 
 typedef struct VklVulkan {
+    void *library; /* the loader's */
     PFN_vkGetInstanceProcAddr get_instance_proc_addr;
     VkInstance instance;
     uint32_t api_version; /* what the instance was made with */
@@ -115,7 +116,7 @@ VklStatus vkl_vk_pipeline_get(VklDevice *device, uint16_t kernel, const uint32_t
 
 typedef struct VklVkDevice {
     VklInstanceFunctions instance_functions;
-    struct VolkDeviceTable functions;
+    VklDeviceFunctions functions;
     VkPhysicalDevice physical;
     VkDevice handle;
     bool imported;

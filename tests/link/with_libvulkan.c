@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A program that links libvulkan and vklstm. Each has its own functions: volk's variables inside of vklstm must not take the place of
- * libvulkan's functions, nor the other way round. */
+ * A program that links libvulkan and vklstm. Each has its own functions: nothing inside of vklstm may take the place of
+ * libvulkan's, nor the other way round. */
 #include "guest.h"
 
 int main(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A program that has a volk of its own, under volk's own names, beside the one inside of vklstm. */
+ * A program that has Vulkan's functions from volk. */
 #define VK_NO_PROTOTYPES
 #include <volk.c>
 
@@ -8,7 +8,7 @@
 
 int main(void)
 {
-    use_vklstm(); /* its volk is not the program's */
+    use_vklstm(); /* which fills none of the program's variables */
     REQUIRE(!vkCreateInstance);
     REQUIRE(volkInitialize() == VK_SUCCESS);
     VkInstance instance = create_instance();
