@@ -22,7 +22,7 @@ VklStatus vkl_buffer_create(VklDevice *device, VklBufferUsage usage, uint64_t si
                         device->info.name, (unsigned long long)device->info.limits.allocation_size);
     if (atomic_load(&device->lost))
         return vkl_fail(context, NULL, VKL_ERROR_DEVICE_LOST, "vkl_buffer_create: the device '%s' is lost", device->info.name);
-    VklBuffer *made = calloc(1, sizeof(*made));
+    VklBuffer *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_create: the host refused %zu bytes", sizeof(*made));
     made->device = device;
@@ -31,7 +31,7 @@ VklStatus vkl_buffer_create(VklDevice *device, VklBufferUsage usage, uint64_t si
     made->id = atomic_fetch_add(&device->next_id, 1);
     VklStatus status = device->backend->buffer_create(made);
     if (status) {
-        free(made);
+        vkl_release(made);
         return status;
     }
     *buffer = made;
@@ -43,7 +43,7 @@ void vkl_buffer_destroy(VklBuffer *buffer)
     if (!buffer)
         return;
     buffer->device->backend->buffer_destroy(buffer);
-    free(buffer);
+    vkl_release(buffer);
 }
 
 uint64_t vkl_buffer_size(const VklBuffer *buffer)

@@ -66,11 +66,18 @@ VklStatus vkl_context_create(const VklContextDesc *desc, VklContext **context)
         desc = &defaults;
     if (!context || desc->struct_size != sizeof(VklContextDesc))
         return VKL_ERROR_INVALID;
-    VklContext *made = calloc(1, sizeof(*made));
+    if (!desc->memory.allocate != !desc->memory.release) {
+        if (desc->log)
+            desc->log(desc->log_user, VKL_LOG_ERROR,
+                      desc->memory.allocate ? "vkl_context_create: memory.release is NULL, and memory.allocate is not"
+                                            : "vkl_context_create: memory.allocate is NULL, and memory.release is not");
+        return VKL_ERROR_INVALID;
+    }
+    VklContext *made = vkl_allocate(&desc->memory, 1, sizeof(*made));
     if (!made)
         return VKL_ERROR_HOST_MEMORY;
     if (pthread_mutex_init(&made->mutex, NULL)) {
-        free(made);
+        vkl_release(made);
         return VKL_ERROR_HOST_MEMORY;
     }
     made->desc = *desc;
@@ -85,7 +92,7 @@ void vkl_context_destroy(VklContext *context)
     vkl_vk_context_destroy(context);
     vkl_pool_destroy(context->pool);
     pthread_mutex_destroy(&context->mutex);
-    free(context);
+    vkl_release(context);
 }
 
 const char *vkl_context_error(const VklContext *context)

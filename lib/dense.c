@@ -66,7 +66,7 @@ VklStatus vkl_dense_create(VklDevice *device, const VklDenseDesc *desc, VklDense
         return vkl_fail(context, NULL, VKL_ERROR_LIMIT,
                         "vkl_dense_create: the parameters of input_size %llu, output_size %llu do not fit 63 bits",
                         (unsigned long long)desc->input_size, (unsigned long long)desc->output_size);
-    VklDense *made = calloc(1, sizeof(*made));
+    VklDense *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_dense_create: the host refused %zu bytes", sizeof(*made));
     made->device = device;
@@ -77,7 +77,7 @@ VklStatus vkl_dense_create(VklDevice *device, const VklDenseDesc *desc, VklDense
 
 void vkl_dense_destroy(VklDense *dense)
 {
-    free(dense);
+    vkl_release(dense);
 }
 
 const char *vkl_dense_error(const VklDense *dense)
@@ -144,7 +144,7 @@ VklStatus vkl_dense_init(VklDense *dense, uint64_t seed, float *packed)
 {
     uint64_t I = dense->desc.input_size, O = dense->desc.output_size;
     /* canonical order first, so that the draw does not depend on the packed layout */
-    float *weight = I * O <= SIZE_MAX / sizeof(float) ? malloc((size_t)(I * O) * sizeof(float)) : NULL;
+    float *weight = vkl_allocate(dense->device->caps.memory, I * O, sizeof(float));
     if (!weight)
         return vkl_fail(dense->device->context, &dense->error, VKL_ERROR_HOST_MEMORY,
                         "vkl_dense_init: the host refused memory for a matrix of %llu by %llu", (unsigned long long)O,
@@ -152,7 +152,7 @@ VklStatus vkl_dense_init(VklDense *dense, uint64_t seed, float *packed)
     vkl_init_glorot(weight, O, I, seed);
     memset(packed, 0, (size_t)vkl_dense_params_size(dense));
     vkl_dense_pack(dense, 0, weight, packed);
-    free(weight);
+    vkl_release(weight);
     return VKL_OK;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "internal.h"
 
@@ -66,7 +67,7 @@ VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const V
     VklStatus status = check_limits(context, &info->limits);
     if (status)
         return status;
-    VklDevice *made = calloc(1, sizeof(*made));
+    VklDevice *made = vkl_allocate(&context->desc.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*made));
     made->context = context;
@@ -74,6 +75,7 @@ VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const V
     made->info = *info;
     made->info.struct_size = sizeof(VklDeviceInfo);
     vkl_caps_from_info(&made->caps, info);
+    made->caps.memory = &context->desc.memory;
     made->caps.processors = vkl_parallel_threads(context);
     atomic_init(&made->lost, false);
     atomic_init(&made->next_id, 1);
@@ -191,7 +193,7 @@ VklStatus vkl_device_create(VklContext *context, const VklDeviceDesc *desc, VklD
     VklStatus status = vkl_vk_device_list(context, &count, NULL);
     if (status)
         return status;
-    VklDeviceInfo *infos = calloc(count ? count : 1, sizeof(*infos));
+    VklDeviceInfo *infos = vkl_allocate(&context->desc.memory, count, sizeof(*infos));
     if (!infos)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused memory for %u devices", count);
     for (uint32_t i = 0; i < count; i++)
@@ -207,7 +209,7 @@ VklStatus vkl_device_create(VklContext *context, const VklDeviceDesc *desc, VklD
         else
             status = choose_vulkan(context, &chosen, infos, count, device);
     }
-    free(infos);
+    vkl_release(infos);
     return status;
 }
 
@@ -216,7 +218,7 @@ void vkl_device_destroy(VklDevice *device)
     if (!device)
         return;
     device->backend->device_destroy(device);
-    free(device);
+    vkl_release(device);
 }
 
 void vkl_device_info(const VklDevice *device, VklDeviceInfo *info)

@@ -68,7 +68,7 @@ VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots
         vkl_plan_finish(plan);
         return status;
     }
-    VklExec *made = calloc(1, sizeof(*made));
+    VklExec *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made) {
         vkl_plan_finish(plan);
         return vkl_fail(device->context, error, VKL_ERROR_HOST_MEMORY, "%s: the host refused %zu bytes", caller, sizeof(*made));
@@ -82,7 +82,7 @@ VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots
     status = device->backend->exec_create(made, error);
     if (status) {
         vkl_plan_finish(&made->plan);
-        free(made);
+        vkl_release(made);
         return status;
     }
     *exec = made;
@@ -112,7 +112,7 @@ void vkl_exec_release(VklExec *exec)
         return;
     exec->device->backend->exec_destroy(exec);
     vkl_plan_finish(&exec->plan);
-    free(exec);
+    vkl_release(exec);
 }
 
 void vkl_exec_destroy(VklExec *exec)
@@ -144,7 +144,7 @@ VklExec *vkl_exec_cache_find(VklExecCache *cache, const void *key, size_t size)
 
 void vkl_exec_cache_add(VklExecCache *cache, const void *key, size_t size, VklExec *exec)
 {
-    void *copy = malloc(size);
+    void *copy = vkl_allocate(exec->device->caps.memory, size, 1);
     if (!copy)
         return;
     memcpy(copy, key, size);
@@ -152,7 +152,7 @@ void vkl_exec_cache_add(VklExecCache *cache, const void *key, size_t size, VklEx
     for (int i = 1; i < VKL_CACHE_SIZE; i++)
         if (cache->entries[i].used < cache->entries[oldest].used)
             oldest = i;
-    free(cache->entries[oldest].key);
+    vkl_release(cache->entries[oldest].key);
     vkl_exec_release(cache->entries[oldest].exec);
     vkl_exec_retain(exec);
     cache->entries[oldest].key = copy;
@@ -165,7 +165,7 @@ void vkl_exec_cache_add(VklExecCache *cache, const void *key, size_t size, VklEx
 void vkl_exec_cache_clear(VklExecCache *cache)
 {
     for (int i = 0; i < VKL_CACHE_SIZE; i++) {
-        free(cache->entries[i].key);
+        vkl_release(cache->entries[i].key);
         vkl_exec_release(cache->entries[i].exec);
     }
     memset(cache, 0, sizeof(*cache));

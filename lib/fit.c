@@ -98,8 +98,8 @@ static void job_finish(Job *job)
     vkl_buffer_destroy(job->state);
     vkl_buffer_destroy(job->grads);
     vkl_buffer_destroy(job->moments);
-    free(job->order);
-    free(job->losses);
+    vkl_release(job->order);
+    vkl_release(job->losses);
 }
 
 static VklStatus again(VklModel *model, VklStatus status)
@@ -186,8 +186,8 @@ static VklStatus job_start(Job *job, VklModel *model, const char *call, const Vk
         return vkl_fail(device->context, &model->error, VKL_ERROR_LIMIT,
                         "%s: a series of %llu rows of %llu numbers does not fit 63 bits", call, (unsigned long long)windows->rows,
                         (unsigned long long)windows->features);
-    job->order = malloc((size_t)windows->count * sizeof(*job->order));
-    job->losses = malloc((size_t)job->places.batches * sizeof(*job->losses));
+    job->order = vkl_allocate(device->caps.memory, windows->count, sizeof(*job->order));
+    job->losses = vkl_allocate(device->caps.memory, job->places.batches, sizeof(*job->losses));
     if (!job->order || !job->losses)
         return vkl_fail(device->context, &model->error, VKL_ERROR_HOST_MEMORY, "%s: the host refused memory for %llu windows",
                         call, (unsigned long long)windows->count);

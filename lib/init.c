@@ -2,7 +2,6 @@
 #include "init.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "philox.h"
 
@@ -77,12 +76,10 @@ static void project_out(double *v, const double *u, uint64_t count)
         v[i] -= dot * u[i];
 }
 
-bool vkl_init_orthogonal(float *weight, uint64_t rows, uint64_t columns, uint64_t seed)
+bool vkl_init_orthogonal(const VklHostMemory *memory, float *weight, uint64_t rows, uint64_t columns, uint64_t seed)
 {
     uint64_t vectors = columns < rows ? columns : rows, length = columns < rows ? rows : columns;
-    if (length > SIZE_MAX / sizeof(double) / vectors)
-        return false;
-    double *basis = malloc((size_t)(vectors * length) * sizeof(*basis)); /* [vectors][length] */
+    double *basis = vkl_allocate(memory, vectors * length, sizeof(*basis)); /* [vectors][length] */
     if (!basis)
         return false;
     VklRandom random = vkl_random(seed, 0);
@@ -100,6 +97,6 @@ bool vkl_init_orthogonal(float *weight, uint64_t rows, uint64_t columns, uint64_
         for (uint64_t i = 0; i < length; i++)
             v[i] /= sqrt(square);
     }
-    free(basis);
+    vkl_release(basis);
     return true;
 }

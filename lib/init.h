@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "memory.h"
+
 typedef struct VklRandom {
     uint64_t seed, stream, next;
     uint32_t block[4];
@@ -29,6 +31,6 @@ void vkl_shuffle(uint32_t *order, uint32_t count, uint64_t seed, uint64_t epoch)
 void vkl_init_glorot(float *weight, uint64_t rows, uint64_t columns, uint64_t seed);
 
 /* weight [rows][columns] with orthonormal columns or, where there are more columns than rows, orthonormal rows. False: out of memory. */
-bool vkl_init_orthogonal(float *weight, uint64_t rows, uint64_t columns, uint64_t seed);
+bool vkl_init_orthogonal(const VklHostMemory *memory, float *weight, uint64_t rows, uint64_t columns, uint64_t seed);
 
 #endif

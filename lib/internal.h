@@ -10,10 +10,10 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels.h"
+#include "memory.h"
 #include "plan.h"
 #include "vklstm/vklstm.h"
 

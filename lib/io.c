@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,7 +28,7 @@ static const char *const activation_names[] = {
 
 void vkl_free(void *data)
 {
-    free(data);
+    vkl_release(data);
 }
 
 /* ---- Saving ---- */
@@ -47,7 +49,19 @@ static void store_floats(unsigned char *bytes, const float *values, uint64_t cou
     }
 }
 
-/* The text of "config"; freed by free(). NULL: no memory. */
+/* NULL: no memory. */
+static char *dump(const VklDevice *device, const json_t *json)
+{
+    size_t size = json_dumpb(json, NULL, 0, JSON_COMPACT);
+    char *text = size ? vkl_allocate(device->caps.memory, (uint64_t)size + 1, 1) : NULL;
+    if (text && json_dumpb(json, text, size, JSON_COMPACT) != size) {
+        vkl_release(text);
+        text = NULL;
+    }
+    return text;
+}
+
+/* The text of "config"; for vkl_release(). NULL: no memory. */
 static char *make_config(const VklModel *model, const VklPrep *prep)
 {
     uint32_t count = 0;
@@ -76,14 +90,14 @@ static char *make_config(const VklModel *model, const VklPrep *prep)
         json_t *config = json_pack("{s:I, s:O, s:o}", "features", (json_int_t)vkl_model_features(model), "layers", list,
                                    "preparation", prep ? vkl_prep_to_json(prep) : json_null());
         if (config)
-            text = json_dumps(config, JSON_COMPACT);
+            text = dump(vkl_model_device(model), config);
         json_decref(config);
     }
     json_decref(list);
     return text;
 }
 
-/* The text of the safetensors header, and the bytes of all tensors; freed by free(). */
+/* The text of the safetensors header, and the bytes of all tensors; for vkl_release(). */
 static VklStatus make_header(VklModel *model, const VklPrep *prep, char **header, uint64_t *data_size)
 {
     VklStatus status = VKL_OK;
@@ -91,7 +105,7 @@ static VklStatus make_header(VklModel *model, const VklPrep *prep, char **header
     json_t *json =
         config ? json_pack("{s:{s:s, s:s, s:s}}", "__metadata__", "format", "vklstm", "version", FORMAT_VERSION, "config", config)
                : NULL;
-    free(config);
+    vkl_release(config);
     bool complete = json != NULL;
     uint64_t offset = 0;
     for (uint32_t i = 0; i < vkl_model_tensor_count(model) && complete; i++) {
@@ -109,7 +123,7 @@ static VklStatus make_header(VklModel *model, const VklPrep *prep, char **header
     }
     if (status == VKL_OK) {
         *data_size = offset;
-        *header = complete ? json_dumps(json, JSON_COMPACT) : NULL;
+        *header = complete ? dump(vkl_model_device(model), json) : NULL;
         if (!*header)
             status = vkl_fail(vkl_device_context(vkl_model_device(model)), vkl_model_error_slot(model), VKL_ERROR_HOST_MEMORY,
                               "vkl_model_save: no memory for the header of the file");
@@ -147,7 +161,7 @@ VklStatus vkl_model_save_memory(VklModel *model, const VklPrep *prep, void **dat
     uint64_t total = 0;
     unsigned char *bytes = NULL;
     float *values = NULL;
-    if (!vkl_add(PREFIX_SIZE + padded, data_size, &total) || !(bytes = vkl_allocate(total, 1))) {
+    if (!vkl_add(PREFIX_SIZE + padded, data_size, &total) || !(bytes = vkl_allocate(&context->desc.memory, total, 1))) {
         status = vkl_fail(context, error, VKL_ERROR_HOST_MEMORY, "vkl_model_save: no memory for a file of %llu bytes",
                           (unsigned long long)total);
         goto done;
@@ -161,8 +175,8 @@ VklStatus vkl_model_save_memory(VklModel *model, const VklPrep *prep, void **dat
         if ((status = vkl_model_tensor_info(model, i, &info)) != VKL_OK)
             goto done;
         uint64_t count = info.shape[0] * info.shape[1];
-        free(values);
-        values = vkl_allocate(count, sizeof(*values));
+        vkl_release(values);
+        values = vkl_allocate(&context->desc.memory, count, sizeof(*values));
         if (!values) {
             status = vkl_fail(context, error, VKL_ERROR_HOST_MEMORY, "vkl_model_save: no memory for the %llu numbers of %s",
                               (unsigned long long)count, info.name);
@@ -177,9 +191,9 @@ VklStatus vkl_model_save_memory(VklModel *model, const VklPrep *prep, void **dat
     *size = (size_t)total;
     bytes = NULL;
 done:
-    free(values);
-    free(bytes);
-    free(header);
+    vkl_release(values);
+    vkl_release(bytes);
+    vkl_release(header);
     return status;
 }
 
@@ -229,7 +243,7 @@ static void sync_folder(const char *path, char *folder)
 }
 
 /* Puts bytes into a file in one piece: on failure, errno, and the file is as it was. `name` is where a link led. */
-static bool replace_file(const char *name, const unsigned char *bytes, size_t size)
+static bool replace_file(const VklHostMemory *memory, const char *name, const unsigned char *bytes, size_t size)
 {
     struct stat old;
     bool exists = stat(name, &old) == 0;
@@ -241,7 +255,7 @@ static bool replace_file(const char *name, const unsigned char *bytes, size_t si
     if (exists && access(name, W_OK) != 0)
         return false;
     size_t room = strlen(name) + 64;
-    char *temporary = malloc(room);
+    char *temporary = vkl_allocate(memory, room, 1);
     if (!temporary) {
         errno = ENOMEM;
         return false;
@@ -266,7 +280,7 @@ static bool replace_file(const char *name, const unsigned char *bytes, size_t si
     if (good)
         sync_folder(name, temporary);
     int error = errno;
-    free(temporary);
+    vkl_release(temporary);
     errno = error;
     return good;
 }
@@ -282,15 +296,15 @@ VklStatus vkl_model_save(VklModel *model, const VklPrep *prep, const char *path)
     VklStatus status = vkl_model_save_memory(model, prep, &data, &size);
     if (status != VKL_OK)
         return status;
-    char *resolved = realpath(path, NULL); /* a link stays a link; NULL where there is no file yet */
-    if (!replace_file(resolved ? resolved : path, data, size)) {
+    char resolved[PATH_MAX]; /* a link stays a link; where there is no file yet, the name stays as it is */
+    const char *name = realpath(path, resolved) ? resolved : path;
+    if (!replace_file(&context->desc.memory, name, data, size)) {
         char reason[VKL_ERRNO_SIZE];
         int number = errno;
         status = vkl_fail(context, error, number == ENOMEM ? VKL_ERROR_HOST_MEMORY : VKL_ERROR_IO, "%s: cannot be written: %s",
                           path, number == EINVAL ? "it is not a regular file" : vkl_errno_text(number, reason));
     }
-    free(resolved);
-    free(data);
+    vkl_release(data);
     return status;
 }
 
@@ -388,7 +402,7 @@ static int compare_tensors(const void *a, const void *b)
 
 static VklStatus read_tensors(Loader *loader, json_t *header)
 {
-    loader->tensors = vkl_allocate(json_object_size(header), sizeof(*loader->tensors));
+    loader->tensors = vkl_allocate(&loader->context->desc.memory, json_object_size(header), sizeof(*loader->tensors));
     if (!loader->tensors)
         return no_memory(loader);
     const char *name;
@@ -508,7 +522,7 @@ static VklStatus make_model(Loader *loader, VklDevice *device, const json_t *con
                         loader->name);
     if (!count || count > UINT32_MAX)
         return vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT, "%s: config: 'layers' is missing or empty", loader->name);
-    VklLayerDesc *layers = vkl_allocate(count, sizeof(*layers));
+    VklLayerDesc *layers = vkl_allocate(&loader->context->desc.memory, count, sizeof(*layers));
     if (!layers)
         return no_memory(loader);
     VklStatus status = VKL_OK;
@@ -528,7 +542,7 @@ static VklStatus make_model(Loader *loader, VklDevice *device, const json_t *con
             status = vkl_fail(loader->context, NULL, VKL_ERROR_FORMAT, "%s: config: %s", loader->name, why);
         }
     }
-    free(layers);
+    vkl_release(layers);
     return status;
 }
 
@@ -568,12 +582,12 @@ static VklStatus set_tensors(Loader *loader, VklModel *model)
         if (status != VKL_OK)
             return status;
         uint64_t values = info.shape[0] * info.shape[1];
-        float *data = vkl_allocate(values, sizeof(*data));
+        float *data = vkl_allocate(&loader->context->desc.memory, values, sizeof(*data));
         if (!data)
             return no_memory(loader);
         load_floats(data, loader->data + tensor->begin, values);
         status = vkl_model_set_tensor(model, i, data);
-        free(data);
+        vkl_release(data);
         if (status != VKL_OK)
             return status;
     }
@@ -653,7 +667,7 @@ static VklStatus load(VklDevice *device, const char *name, const unsigned char *
         status = read_prep(&loader, config, made_model, &made_prep);
     json_decref(config);
     json_decref(header);
-    free(loader.tensors);
+    vkl_release(loader.tensors);
     if (status != VKL_OK) {
         vkl_model_destroy(made_model);
         return status;
@@ -674,17 +688,17 @@ VklStatus vkl_model_load_memory(VklDevice *device, const void *data, size_t size
     return load(device, "model in memory", data, size, model, prep);
 }
 
-/* The whole file; freed by free(). false: errno. */
-static bool read_whole(FILE *file, unsigned char **bytes, size_t *size)
+/* The whole file; for vkl_release(). false: errno. */
+static bool read_whole(const VklHostMemory *memory, FILE *file, unsigned char **bytes, size_t *size)
 {
     size_t used = 0, room = 0;
     unsigned char *data = NULL;
     for (;;) {
         if (used == room) {
             room = room ? room * 2 : 65536;
-            unsigned char *grown = room > used ? realloc(data, room) : NULL;
+            unsigned char *grown = room > used ? vkl_reallocate(memory, data, room, 1) : NULL;
             if (!grown) {
-                free(data);
+                vkl_release(data);
                 errno = ENOMEM;
                 return false;
             }
@@ -697,7 +711,7 @@ static bool read_whole(FILE *file, unsigned char **bytes, size_t *size)
     }
     if (ferror(file)) {
         int error = errno;
-        free(data);
+        vkl_release(data);
         errno = error;
         return false;
     }
@@ -717,13 +731,13 @@ VklStatus vkl_model_load(VklDevice *device, const char *path, VklModel **model, 
     FILE *file = fopen(path, "rb");
     if (!file)
         return vkl_fail(context, NULL, VKL_ERROR_IO, "%s: cannot be opened: %s", path, vkl_errno_text(errno, reason));
-    bool good = read_whole(file, &bytes, &size);
+    bool good = read_whole(&context->desc.memory, file, &bytes, &size);
     int error = errno;
     fclose(file);
     if (!good)
         return vkl_fail(context, NULL, error == ENOMEM ? VKL_ERROR_HOST_MEMORY : VKL_ERROR_IO, "%s: cannot be read: %s", path,
                         vkl_errno_text(error, reason));
     VklStatus status = load(device, path, bytes, size, model, prep);
-    free(bytes);
+    vkl_release(bytes);
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "init.h"
 
@@ -305,7 +306,7 @@ static VklStatus create_layer(VklModel *model, uint32_t index, uint32_t last_rec
 static VklStatus initialise(VklModel *model, uint64_t seed)
 {
     uint64_t params = model->network.params;
-    if (params > SIZE_MAX / sizeof(float) || !(model->mirror = calloc((size_t)params, sizeof(float))))
+    if (!(model->mirror = vkl_allocate(model->device->caps.memory, params, sizeof(float))))
         return vkl_fail(model->device->context, NULL, VKL_ERROR_HOST_MEMORY,
                         "vkl_model_create: the host refused memory for %llu parameters", (unsigned long long)params);
     VklStatus status = VKL_OK;
@@ -335,13 +336,13 @@ VklStatus vkl_model_create(VklDevice *device, uint64_t features, const VklLayerD
     VklStatus status = check_layers(device->context, features, layers, count, &last_recurrent);
     if (status)
         return status;
-    VklModel *made = calloc(1, sizeof(*made));
+    VklModel *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (made) {
         made->device = device;
-        made->descs = malloc(count * sizeof(*made->descs));
-        made->network.layers = calloc(count, sizeof(*made->network.layers));
-        made->rnns = calloc(count, sizeof(*made->rnns));
-        made->denses = calloc(count, sizeof(*made->denses));
+        made->descs = vkl_allocate(device->caps.memory, count, sizeof(*made->descs));
+        made->network.layers = vkl_allocate(device->caps.memory, count, sizeof(*made->network.layers));
+        made->rnns = vkl_allocate(device->caps.memory, count, sizeof(*made->rnns));
+        made->denses = vkl_allocate(device->caps.memory, count, sizeof(*made->denses));
     }
     if (!made || !made->descs || !made->network.layers || !made->rnns || !made->denses) {
         vkl_model_destroy(made);
@@ -376,12 +377,12 @@ void vkl_model_destroy(VklModel *model)
         vkl_rnn_destroy(model->rnns[i]);
         vkl_dense_destroy(model->denses[i]);
     }
-    free(model->rnns);
-    free(model->denses);
-    free(model->network.layers);
-    free(model->descs);
-    free(model->mirror);
-    free(model);
+    vkl_release(model->rnns);
+    vkl_release(model->denses);
+    vkl_release(model->network.layers);
+    vkl_release(model->descs);
+    vkl_release(model->mirror);
+    vkl_release(model);
 }
 
 /* ---- What it is ---- */

@@ -95,7 +95,7 @@ VklStatus vkl_optimizer_create(VklDevice *device, const VklOptimizerDesc *desc, 
     if (!count || count % 4 || count > (uint64_t)INT64_MAX / 16)
         return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "%s: count is %llu; it must be a multiple of 4 above 0", call,
                         (unsigned long long)count);
-    VklOptimizer *made = calloc(1, sizeof(*made));
+    VklOptimizer *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "%s: the host refused %zu bytes", call, sizeof(*made));
     made->device = device;
@@ -126,7 +126,7 @@ void vkl_optimizer_destroy(VklOptimizer *optimizer)
     vkl_exec_cache_clear(&optimizer->cache);
     vkl_buffer_destroy(optimizer->moments);
     vkl_buffer_destroy(optimizer->state);
-    free(optimizer);
+    vkl_release(optimizer);
 }
 
 const char *vkl_optimizer_error(const VklOptimizer *optimizer)

@@ -21,8 +21,8 @@ void vkl_plan_init(VklPlan *plan, const VklCaps *caps)
 
 void vkl_plan_finish(VklPlan *plan)
 {
-    free(plan->ops);
-    free(plan->touched);
+    vkl_release(plan->ops);
+    vkl_release(plan->touched);
     memset(plan, 0, sizeof(*plan));
 }
 
@@ -43,7 +43,7 @@ static bool grow(VklPlan *plan, void **array, size_t *capacity, size_t count, si
     if (count < *capacity)
         return true;
     size_t wanted = *capacity ? *capacity * 2 : 64;
-    void *made = realloc(*array, wanted * size);
+    void *made = vkl_reallocate(plan->caps->memory, *array, wanted, size);
     if (!made) {
         vkl_plan_fail(plan, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls", wanted);
         return false;

@@ -193,7 +193,7 @@ bool vkl_plan_model(VklPlan *plan, VklModelPlan *model)
     Arena reserve = {.slot = VKL_SLOT_RESERVE, .fits = true}, workspace = {.slot = VKL_SLOT_WORKSPACE, .fits = true};
     if (!vkl_mul(T, N, &steps))
         return false;
-    Trace *traces = calloc(network->count, sizeof(*traces));
+    Trace *traces = vkl_allocate(plan->caps->memory, network->count, sizeof(*traces));
     if (!traces) {
         vkl_plan_fail(plan, VKL_ERROR_HOST_MEMORY, "the host refused memory for %u layers", network->count);
         return true;
@@ -246,7 +246,7 @@ bool vkl_plan_model(VklPlan *plan, VklModelPlan *model)
                                                    .state = state,
                                                    .partial = partial});
     }
-    free(traces);
+    vkl_release(traces);
     model->reserve = reserve.used;
     model->workspace = workspace.used;
     return reserve.fits && workspace.fits;

@@ -101,10 +101,10 @@ uint32_t vkl_parallel_threads(const VklContext *context)
 }
 
 /* NULL when the host refuses memory; a pool of fewer threads, possibly none, when it refuses threads. */
-static VklPool *pool_create(uint32_t threads)
+static VklPool *pool_create(const VklHostMemory *memory, uint32_t threads)
 {
     uint32_t helpers = threads - 1; /* the caller works too */
-    VklPool *pool = calloc(1, sizeof(*pool) + helpers * sizeof(pool->threads[0]));
+    VklPool *pool = vkl_allocate(memory, 1, sizeof(*pool) + helpers * sizeof(pool->threads[0]));
     if (!pool)
         return NULL;
     atomic_flag_clear(&pool->busy);
@@ -138,7 +138,7 @@ void vkl_pool_destroy(VklPool *pool)
     pthread_cond_destroy(&pool->end);
     pthread_cond_destroy(&pool->begin);
     pthread_mutex_destroy(&pool->mutex);
-    free(pool);
+    vkl_release(pool);
 }
 
 static void pool_run(VklPool *pool, uint32_t count, Task task, void *data)
@@ -172,7 +172,7 @@ static VklPool *pool_take(VklContext *context, uint32_t count)
     if (count > 1 && context->desc.threads != 1) {
         pthread_mutex_lock(&context->mutex);
         if (!context->pool)
-            context->pool = pool_create(vkl_parallel_threads(context));
+            context->pool = pool_create(&context->desc.memory, vkl_parallel_threads(context));
         pool = context->pool;
         pthread_mutex_unlock(&context->mutex);
     }

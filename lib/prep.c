@@ -72,18 +72,19 @@ VklPrep *vkl_prep_new(VklContext *context, const VklPrepDesc *desc)
     const char *const alone[] = {desc->target};
     const char *const *features = desc->features ? desc->features : alone;
     uint32_t count = desc->features ? desc->feature_count : 1;
-    VklPrep *prep = calloc(1, sizeof(*prep));
+    const VklHostMemory *memory = &context->desc.memory;
+    VklPrep *prep = vkl_allocate(memory, 1, sizeof(*prep));
     if (!prep)
         return NULL;
     prep->context = context;
     prep->desc = *desc;
     prep->target = count;
-    prep->features = vkl_allocate(count, sizeof(*prep->features));
-    prep->columns = vkl_allocate((uint64_t)count + 1, sizeof(*prep->columns));
+    prep->features = vkl_allocate(memory, count, sizeof(*prep->features));
+    prep->columns = vkl_allocate(memory, (uint64_t)count + 1, sizeof(*prep->columns));
     if (!prep->features || !prep->columns)
         goto memory;
     for (uint32_t i = 0; i < count; i++) {
-        prep->columns[i].name = vkl_copy_text(features[i]);
+        prep->columns[i].name = vkl_copy_text(memory, features[i]);
         if (!prep->columns[i].name)
             goto memory;
         prep->column_count++;
@@ -92,7 +93,7 @@ VklPrep *vkl_prep_new(VklContext *context, const VklPrepDesc *desc)
             prep->target = i;
     }
     if (prep->target == count) {
-        prep->columns[count].name = vkl_copy_text(desc->target);
+        prep->columns[count].name = vkl_copy_text(memory, desc->target);
         if (!prep->columns[count].name)
             goto memory;
         prep->column_count++;
@@ -111,10 +112,10 @@ void vkl_prep_destroy(VklPrep *prep)
     if (!prep)
         return;
     for (uint32_t i = 0; prep->columns && i < prep->column_count; i++)
-        free(prep->columns[i].name);
-    free(prep->columns);
-    free(prep->features);
-    free(prep);
+        vkl_release(prep->columns[i].name);
+    vkl_release(prep->columns);
+    vkl_release(prep->features);
+    vkl_release(prep);
 }
 
 const char *vkl_prep_error(const VklPrep *prep)
@@ -182,7 +183,7 @@ static VklStatus fit_scale(VklPrep *prep, const VklTable *table, const char *wha
 static VklStatus fit_scales(VklPrep *prep, const VklView *view)
 {
     uint64_t K = prep->desc.difference, lag = vkl_prep_target_lag(prep);
-    double *values = vkl_allocate(view->train_end, sizeof(*values));
+    double *values = vkl_allocate(&prep->context->desc.memory, view->train_end, sizeof(*values));
     if (!values)
         return vkl_prep_no_memory(prep, "vkl_prep_create", view->table);
     VklStatus status = VKL_OK;
@@ -206,7 +207,7 @@ static VklStatus fit_scales(VklPrep *prep, const VklView *view)
         status = fit_scale(prep, view->table, "the difference to predict of column", prep->desc.target, values, count,
                            &prep->target_scale);
     }
-    free(values);
+    vkl_release(values);
     return status;
 }
 
@@ -224,7 +225,7 @@ static VklStatus fit(VklPrep *prep, const VklTable *table)
         goto done;
     }
     for (uint32_t c = 0; c < prep->column_count; c++) {
-        status = vkl_fill_statistics(view.series[c].values, view.train_end, &prep->columns[c]);
+        status = vkl_fill_statistics(&prep->context->desc.memory, view.series[c].values, view.train_end, &prep->columns[c]);
         if (status == VKL_ERROR_FORMAT)
             status = vkl_fail(prep->context, &prep->error, status,
                               "%s: column '%.64s' has nothing but gaps in the training part, which are its first %llu rows",

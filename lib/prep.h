@@ -93,7 +93,8 @@ typedef struct VklSeries {
 } VklSeries;
 
 /* false: no memory. */
-bool vkl_series_init(VklSeries *series, const VklPrepColumn *column, const double *values, uint64_t rows);
+bool vkl_series_init(const VklHostMemory *memory, VklSeries *series, const VklPrepColumn *column, const double *values,
+                     uint64_t rows);
 void vkl_series_finish(VklSeries *series);
 /* The value of a row, filled where it is a gap, by one who sees no row after `end`; end >= row. NaN: a gap under VKL_FILL_DROP. */
 double vkl_series_at(const VklSeries *series, const VklPrepDesc *desc, uint64_t row, uint64_t end);
@@ -101,7 +102,7 @@ double vkl_series_at(const VklSeries *series, const VklPrepDesc *desc, uint64_t 
 bool vkl_fill_looks_ahead(VklFill fill);
 /* mean, median, mode and first of the observed values among `count`. Errors: VKL_ERROR_FORMAT (there is none; no sentence
  * given), VKL_ERROR_HOST_MEMORY. */
-VklStatus vkl_fill_statistics(const double *values, uint64_t count, VklPrepColumn *column);
+VklStatus vkl_fill_statistics(const VklHostMemory *memory, const double *values, uint64_t count, VklPrepColumn *column);
 
 /* ---- How a preparation sees a table (prep_view.c) ---- */
 
@@ -159,15 +160,6 @@ VklStatus vkl_prep_from_json(VklContext *context, const char *name, const json_t
 
 /* ---- Helpers ---- */
 
-/* Zero-filled; at least one element; NULL where the product does not fit. */
-static inline void *vkl_allocate(uint64_t count, size_t size)
-{
-    if (count > SIZE_MAX / size)
-        return NULL;
-    return calloc(count ? (size_t)count : 1, size);
-}
-
-char *vkl_copy_text(const char *text); /* NULL: no memory */
 /* strerror() that threads can share. Returns `text`. */
 #define VKL_ERRNO_SIZE 128
 const char *vkl_errno_text(int number, char text[VKL_ERRNO_SIZE]);

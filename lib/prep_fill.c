@@ -4,6 +4,7 @@
  * windows, a window's last row for the others. Nothing here reads beyond it.
  */
 #include <math.h>
+#include <stdlib.h>
 
 #include "prep.h"
 
@@ -77,9 +78,9 @@ static int compare_values(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-VklStatus vkl_fill_statistics(const double *values, uint64_t count, VklPrepColumn *column)
+VklStatus vkl_fill_statistics(const VklHostMemory *memory, const double *values, uint64_t count, VklPrepColumn *column)
 {
-    double *sorted = vkl_allocate(count, sizeof(*sorted));
+    double *sorted = vkl_allocate(memory, count, sizeof(*sorted));
     if (!sorted)
         return VKL_ERROR_HOST_MEMORY;
     size_t n = 0;
@@ -87,7 +88,7 @@ VklStatus vkl_fill_statistics(const double *values, uint64_t count, VklPrepColum
         if (!isnan(values[r]))
             sorted[n++] = values[r];
     if (!n) {
-        free(sorted);
+        vkl_release(sorted);
         return VKL_ERROR_FORMAT;
     }
     column->first = sorted[0];
@@ -111,11 +112,12 @@ VklStatus vkl_fill_statistics(const double *values, uint64_t count, VklPrepColum
             column->mode = sorted[begin];
         }
     }
-    free(sorted);
+    vkl_release(sorted);
     return VKL_OK;
 }
 
-bool vkl_series_init(VklSeries *series, const VklPrepColumn *column, const double *values, uint64_t rows)
+bool vkl_series_init(const VklHostMemory *memory, VklSeries *series, const VklPrepColumn *column, const double *values,
+                     uint64_t rows)
 {
     *series = (VklSeries){.column = column, .values = values, .rows = rows};
     bool gaps = false;
@@ -123,8 +125,8 @@ bool vkl_series_init(VklSeries *series, const VklPrepColumn *column, const doubl
         gaps = isnan(values[r]);
     if (!gaps)
         return true;
-    series->previous = vkl_allocate(rows, sizeof(*series->previous));
-    series->next = vkl_allocate(rows, sizeof(*series->next));
+    series->previous = vkl_allocate(memory, rows, sizeof(*series->previous));
+    series->next = vkl_allocate(memory, rows, sizeof(*series->next));
     if (!series->previous || !series->next) {
         vkl_series_finish(series);
         return false;
@@ -144,8 +146,8 @@ bool vkl_series_init(VklSeries *series, const VklPrepColumn *column, const doubl
 
 void vkl_series_finish(VklSeries *series)
 {
-    free(series->previous);
-    free(series->next);
+    vkl_release(series->previous);
+    vkl_release(series->next);
     series->previous = NULL;
     series->next = NULL;
 }

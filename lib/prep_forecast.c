@@ -104,9 +104,9 @@ VklStatus vkl_prep_forecast(VklPrep *prep, const VklTable *table, VklModel *mode
     double *levels = NULL;
     float *series = NULL;
     if (vkl_add(h - 1, steps, &count))
-        levels = vkl_allocate(count, sizeof(*levels));
+        levels = vkl_allocate(&prep->context->desc.memory, count, sizeof(*levels));
     if (vkl_mul(prep->desc.window, prep->desc.feature_count, &size))
-        series = vkl_allocate(size, sizeof(*series));
+        series = vkl_allocate(&prep->context->desc.memory, size, sizeof(*series));
     if (!levels || !series) {
         status = vkl_fail(prep->context, &prep->error, VKL_ERROR_HOST_MEMORY, "vkl_prep_forecast: no memory for %llu steps",
                           (unsigned long long)steps);
@@ -119,8 +119,8 @@ VklStatus vkl_prep_forecast(VklPrep *prep, const VklTable *table, VklModel *mode
     for (uint64_t i = 0; i < steps && status == VKL_OK; i++)
         values[i] = vkl_prep_level_to_value(prep, levels[h - 1 + i]);
 done:
-    free(levels);
-    free(series);
+    vkl_release(levels);
+    vkl_release(series);
     vkl_view_close(&view);
     return status;
 }

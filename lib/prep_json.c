@@ -149,7 +149,7 @@ VklStatus vkl_prep_from_json(VklContext *context, const char *name, const json_t
     if (reader.status != VKL_OK)
         return reader.status;
 
-    const char **names = vkl_allocate(count, sizeof(*names));
+    const char **names = vkl_allocate(&context->desc.memory, count, sizeof(*names));
     VklPrep *made = NULL;
     char why[160];
     if (!names)
@@ -171,7 +171,7 @@ VklStatus vkl_prep_from_json(VklContext *context, const char *name, const json_t
 memory:
     reader.status = vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "%s: no memory for %zu features", name, count);
 done:
-    free(names);
+    vkl_release(names);
     if (reader.status != VKL_OK) {
         vkl_prep_destroy(made);
         return reader.status;

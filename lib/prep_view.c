@@ -58,8 +58,8 @@ void vkl_view_close(VklView *view)
 {
     for (uint32_t c = 0; view->series && c < view->prep->column_count; c++)
         vkl_series_finish(&view->series[c]);
-    free(view->series);
-    free(view->run);
+    vkl_release(view->series);
+    vkl_release(view->run);
 }
 
 VklStatus vkl_prep_no_memory(VklPrep *prep, const char *caller, const VklTable *table)
@@ -110,7 +110,7 @@ VklStatus vkl_view_open(VklPrep *prep, const VklTable *table, const char *caller
     vkl_prep_part(prep, table->rows, VKL_PART_TRAIN, &begin, &view->train_end);
     VklStatus status = VKL_OK;
     bool gaps = false;
-    view->series = vkl_allocate(prep->column_count, sizeof(*view->series));
+    view->series = vkl_allocate(&prep->context->desc.memory, prep->column_count, sizeof(*view->series));
     if (!view->series)
         return vkl_prep_no_memory(prep, caller, table);
     for (uint32_t c = 0; c < prep->column_count; c++) {
@@ -119,7 +119,7 @@ VklStatus vkl_view_open(VklPrep *prep, const VklTable *table, const char *caller
         if (status != VKL_OK)
             goto fail;
         VklSeries *series = &view->series[c];
-        if (!vkl_series_init(series, &prep->columns[c], table->column[column].values, table->rows)) {
+        if (!vkl_series_init(&prep->context->desc.memory, series, &prep->columns[c], table->column[column].values, table->rows)) {
             status = vkl_prep_no_memory(prep, caller, table);
             goto fail;
         }
@@ -133,7 +133,7 @@ VklStatus vkl_view_open(VklPrep *prep, const VklTable *table, const char *caller
         gaps |= series->previous != NULL && c < prep->desc.feature_count;
     }
     if (gaps) {
-        view->run = vkl_allocate(table->rows, sizeof(*view->run));
+        view->run = vkl_allocate(&prep->context->desc.memory, table->rows, sizeof(*view->run));
         if (!view->run) {
             status = vkl_prep_no_memory(prep, caller, table);
             goto fail;

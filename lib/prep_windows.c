@@ -19,11 +19,11 @@ static void set_free(Set *set)
 {
     if (!set)
         return;
-    free(set->target_rows);
-    free(set->starts);
-    free(set->series);
-    free(set->targets);
-    free(set);
+    vkl_release(set->target_rows);
+    vkl_release(set->starts);
+    vkl_release(set->series);
+    vkl_release(set->targets);
+    vkl_release(set);
 }
 
 void vkl_window_set_destroy(VklWindowSet *set)
@@ -64,20 +64,20 @@ static VklStatus make_series(VklPrep *prep, const VklView *view, bool training, 
     VklWindows *windows = &set->set.windows;
     uint64_t T = windows->steps, F = windows->features, count = windows->count, h = prep->desc.horizon;
     if (!count) {
-        set->series = vkl_allocate(F, sizeof(float));
+        set->series = vkl_allocate(&prep->context->desc.memory, F, sizeof(float));
         return set->series ? VKL_OK : vkl_prep_no_memory(prep, "vkl_prep_windows", view->table);
     }
     uint64_t first = set->target_rows[0] - h - (T - 1);
     uint64_t last = set->target_rows[count - 1] - h;
     uint64_t rows = last - first + 1, capacity = rows, size;
-    if (!vkl_mul(rows, F, &size) || !(set->series = vkl_allocate(size, sizeof(float))))
+    if (!vkl_mul(rows, F, &size) || !(set->series = vkl_allocate(&prep->context->desc.memory, size, sizeof(float))))
         return vkl_prep_no_memory(prep, "vkl_prep_windows", view->table);
     VklStatus status = see_rows(prep, view, first, rows, training ? view->train_end - 1 : last, set->series);
     if (status != VKL_OK)
         return status;
     bool shared = training || !view->run || !vkl_fill_looks_ahead(prep->desc.fill);
     float *own = NULL;
-    if (!shared && (!vkl_mul(T, F, &size) || !(own = vkl_allocate(size, sizeof(float)))))
+    if (!shared && (!vkl_mul(T, F, &size) || !(own = vkl_allocate(&prep->context->desc.memory, size, sizeof(float)))))
         return vkl_prep_no_memory(prep, "vkl_prep_windows", view->table);
     for (uint64_t i = 0; i < count && status == VKL_OK; i++) {
         uint64_t end = set->target_rows[i] - h, start = end - (T - 1) - first;
@@ -97,8 +97,8 @@ static VklStatus make_series(VklPrep *prep, const VklView *view, bool training, 
             if (rows + T > capacity) {
                 capacity = rows + T > capacity * 2 ? rows + T : capacity * 2;
                 float *grown = NULL;
-                if (vkl_mul(capacity, F * sizeof(float), &size) && size <= SIZE_MAX)
-                    grown = realloc(set->series, (size_t)size);
+                if (vkl_mul(capacity, F, &size))
+                    grown = vkl_reallocate(&prep->context->desc.memory, set->series, size, sizeof(float));
                 if (!grown) {
                     status = vkl_prep_no_memory(prep, "vkl_prep_windows", view->table);
                     break;
@@ -110,7 +110,7 @@ static VklStatus make_series(VklPrep *prep, const VklView *view, bool training, 
             rows += T;
         }
     }
-    free(own);
+    vkl_release(own);
     windows->rows = rows;
     return status;
 }
@@ -150,11 +150,11 @@ VklStatus vkl_prep_windows(VklPrep *prep, const VklTable *table, VklPart part, V
     vkl_prep_part(prep, table->rows, part, &begin, &end);
     for (uint64_t r = begin; r < end; r++)
         count += vkl_view_is_target(&view, r);
-    Set *made = vkl_allocate(1, sizeof(*made));
+    Set *made = vkl_allocate(&prep->context->desc.memory, 1, sizeof(*made));
     if (made) {
-        made->target_rows = vkl_allocate(count, sizeof(*made->target_rows));
-        made->starts = vkl_allocate(count, sizeof(*made->starts));
-        made->targets = vkl_allocate(count, sizeof(*made->targets));
+        made->target_rows = vkl_allocate(&prep->context->desc.memory, count, sizeof(*made->target_rows));
+        made->starts = vkl_allocate(&prep->context->desc.memory, count, sizeof(*made->starts));
+        made->targets = vkl_allocate(&prep->context->desc.memory, count, sizeof(*made->targets));
     }
     if (!made || !made->target_rows || !made->starts || !made->targets) {
         status = vkl_prep_no_memory(prep, "vkl_prep_windows", table);
@@ -323,7 +323,7 @@ VklStatus vkl_prep_baselines(VklPrep *prep, const VklTable *table, const VklWind
     if (status != VKL_OK)
         return status;
     VklSeries series;
-    if (!vkl_series_init(&series, &prep->columns[prep->target], target, table->rows))
+    if (!vkl_series_init(&prep->context->desc.memory, &series, &prep->columns[prep->target], target, table->rows))
         return vkl_prep_no_memory(prep, "vkl_prep_baselines", table);
     /* A season or a horizon longer than the table reaches no row: then there is nothing to compare with. */
     uint64_t h = prep->desc.horizon, S = 0;

@@ -2,6 +2,7 @@
  *
  * The times of kernels on a stream. Both backends add to it: the Vulkan one what timestamps say when work is done, the CPU one the clock. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "internal.h"
@@ -17,6 +18,7 @@ typedef struct Row {
 struct VklProfile {
     Row *rows;
     size_t count, capacity;
+    const VklHostMemory *memory;
     size_t latest; /* calls of a kind come one after the other */
 };
 
@@ -38,7 +40,7 @@ static Row *find_row(VklProfile *profile, const VklOp *op)
     }
     if (profile->count == profile->capacity) {
         size_t capacity = profile->capacity ? 2 * profile->capacity : 32;
-        Row *rows = realloc(profile->rows, capacity * sizeof(*rows));
+        Row *rows = vkl_reallocate(profile->memory, profile->rows, capacity, sizeof(*rows));
         if (!rows)
             return NULL;
         profile->rows = rows;
@@ -63,8 +65,8 @@ void vkl_profile_destroy(VklProfile *profile)
 {
     if (!profile)
         return;
-    free(profile->rows);
-    free(profile);
+    vkl_release(profile->rows);
+    vkl_release(profile);
 }
 
 double vkl_nanoseconds(void)
@@ -88,10 +90,11 @@ VklStatus vkl_stream_profile(VklStream *stream, bool on)
         return vkl_fail(device->context, &stream->error, VKL_ERROR_UNSUPPORTED,
                         "vkl_stream_profile: the queue of '%s' has no timestamps", device->info.name);
     if (!stream->profile)
-        stream->profile = calloc(1, sizeof(*stream->profile));
+        stream->profile = vkl_allocate(device->caps.memory, 1, sizeof(*stream->profile));
     if (!stream->profile)
         return vkl_fail(device->context, &stream->error, VKL_ERROR_HOST_MEMORY, "vkl_stream_profile: the host refused %zu bytes",
                         sizeof(*stream->profile));
+    stream->profile->memory = device->caps.memory;
     stream->profile->count = stream->profile->latest = 0;
     stream->profiling = true;
     return VKL_OK;

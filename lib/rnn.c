@@ -192,7 +192,7 @@ VklStatus vkl_rnn_create(VklDevice *device, const VklRnnDesc *desc, VklRnn **rnn
     VklStatus status = check_desc(device, desc);
     if (status)
         return status;
-    VklRnn *made = calloc(1, sizeof(*made));
+    VklRnn *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_rnn_create: the host refused %zu bytes",
                         sizeof(*made));
@@ -207,7 +207,7 @@ void vkl_rnn_destroy(VklRnn *rnn)
     if (!rnn)
         return;
     vkl_exec_cache_clear(&rnn->cache);
-    free(rnn);
+    vkl_release(rnn);
 }
 
 const char *vkl_rnn_error(const VklRnn *rnn)
@@ -368,7 +368,8 @@ static VklStatus init_tensor(const VklRnn *rnn, const Found *found, uint64_t see
         vkl_init_glorot(tensor, found->rows, found->columns, seed);
         return VKL_OK;
     case WEIGHT_HH:
-        return vkl_init_orthogonal(tensor, found->rows, found->columns, seed) ? VKL_OK : VKL_ERROR_HOST_MEMORY;
+        return vkl_init_orthogonal(rnn->device->caps.memory, tensor, found->rows, found->columns, seed) ? VKL_OK
+                                                                                                        : VKL_ERROR_HOST_MEMORY;
     default:
         for (uint64_t i = 0; i < found->rows * found->columns; i++)
             tensor[i] = 0;
@@ -389,7 +390,7 @@ VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed)
     for (uint32_t index = 0; index < vkl_rnn_param_count(rnn) && index < 2 * form.D * TENSORS; index++)
         if (!find(rnn, "vkl_rnn_init", index, &found) && found.rows * found.columns > largest)
             largest = found.rows * found.columns;
-    float *tensor = sizes.params <= SIZE_MAX ? malloc((size_t)largest * sizeof(float)) : NULL;
+    float *tensor = sizes.params <= SIZE_MAX ? vkl_allocate(rnn->device->caps.memory, largest, sizeof(float)) : NULL;
     VklStatus status = tensor ? VKL_OK : VKL_ERROR_HOST_MEMORY;
     if (tensor)
         memset(packed, 0, (size_t)sizes.params); /* padding */
@@ -399,7 +400,7 @@ VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed)
         if (!status)
             vkl_rnn_pack(rnn, index, tensor, packed);
     }
-    free(tensor);
+    vkl_release(tensor);
     if (status)
         vkl_fail(rnn->device->context, &rnn->error, status, "vkl_rnn_init: the host refused memory for tensors of %llu numbers",
                  (unsigned long long)largest);

@@ -7,14 +7,14 @@ VklStatus vkl_stream_create(VklDevice *device, VklStream **stream)
         return VKL_ERROR_INVALID;
     if (!stream)
         return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_stream_create: stream is NULL");
-    VklStream *made = calloc(1, sizeof(*made));
+    VklStream *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_stream_create: the host refused %zu bytes",
                         sizeof(*made));
     made->device = device;
     VklStatus status = device->backend->stream_create(made);
     if (status) {
-        free(made);
+        vkl_release(made);
         return status;
     }
     *stream = made;
@@ -27,7 +27,7 @@ void vkl_stream_destroy(VklStream *stream)
         return;
     stream->device->backend->stream_destroy(stream);
     vkl_profile_destroy(stream->profile);
-    free(stream);
+    vkl_release(stream);
 }
 
 const char *vkl_stream_error(const VklStream *stream)
@@ -131,7 +131,7 @@ VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
         return status;
     VklFence *made = NULL;
     if (fence) {
-        made = calloc(1, sizeof(*made));
+        made = vkl_allocate(stream->device->caps.memory, 1, sizeof(*made));
         if (!made)
             return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_HOST_MEMORY,
                             "vkl_stream_submit: the host refused %zu bytes", sizeof(*made));
@@ -140,7 +140,7 @@ VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
     }
     status = stream->device->backend->stream_submit(stream, made);
     if (status)
-        free(made);
+        vkl_release(made);
     else if (fence)
         *fence = made;
     return status;
@@ -162,7 +162,7 @@ void vkl_fence_destroy(VklFence *fence)
     if (!fence)
         return;
     fence->device->backend->fence_destroy(fence);
-    free(fence);
+    vkl_release(fence);
 }
 
 static VklStatus check_exec(VklStream *stream, const VklExec *exec, const char *call)

@@ -6,6 +6,7 @@
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "prep.h"
@@ -13,15 +14,6 @@
 #ifdef VKL_WITH_CSV
 #include <csv.h>
 #endif
-
-char *vkl_copy_text(const char *text)
-{
-    size_t size = strlen(text) + 1;
-    char *copy = malloc(size);
-    if (copy)
-        memcpy(copy, text, size);
-    return copy;
-}
 
 const char *vkl_errno_text(int number, char text[VKL_ERRNO_SIZE])
 {
@@ -61,15 +53,15 @@ void vkl_table_destroy(VklTable *table)
     if (!table)
         return;
     for (uint32_t c = 0; table->column && c < table->columns; c++) {
-        free(table->column[c].name);
-        free(table->column[c].values);
+        vkl_release(table->column[c].name);
+        vkl_release(table->column[c].values);
     }
-    free(table->column);
-    free(table->path);
-    free(table->lines);
-    free(table->label_text);
-    free(table->labels);
-    free(table);
+    vkl_release(table->column);
+    vkl_release(table->path);
+    vkl_release(table->lines);
+    vkl_release(table->label_text);
+    vkl_release(table->labels);
+    vkl_release(table);
 }
 
 uint64_t vkl_table_rows(const VklTable *table)
@@ -175,7 +167,7 @@ static VklStatus check_names(VklContext *context, const VklTable *table, VklStat
         if (!vkl_utf8(table->column[c].name))
             return vkl_fail(context, NULL, failure, "%s: the name of column %lu is not UTF-8", place, (unsigned long)c + 1);
     }
-    const char **names = vkl_allocate(table->columns, sizeof(*names));
+    const char **names = vkl_allocate(&context->desc.memory, table->columns, sizeof(*names));
     if (!names)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "%s: no memory for %lu columns", place,
                         (unsigned long)table->columns);
@@ -186,7 +178,7 @@ static VklStatus check_names(VklContext *context, const VklTable *table, VklStat
     for (uint32_t c = 1; c < table->columns && status == VKL_OK; c++)
         if (strcmp(names[c - 1], names[c]) == 0)
             status = vkl_fail(context, NULL, failure, "%s: two columns have the name '%.64s'", place, names[c]);
-    free(names);
+    vkl_release(names);
     return status;
 }
 
@@ -207,20 +199,20 @@ VklStatus vkl_table_create(VklContext *context, uint64_t rows, uint32_t columns,
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_table_create: rows is %llu and columns is %lu; each must be at least 1", (unsigned long long)rows,
                         (unsigned long)columns);
-    VklTable *made = calloc(1, sizeof(*made));
+    VklTable *made = vkl_allocate(&context->desc.memory, 1, sizeof(*made));
     VklStatus status = VKL_OK;
     if (!made)
         goto memory;
     made->rows = rows;
     made->columns = columns;
-    made->column = vkl_allocate(columns, sizeof(*made->column));
+    made->column = vkl_allocate(&context->desc.memory, columns, sizeof(*made->column));
     if (!made->column)
         goto memory;
     for (uint32_t c = 0; c < columns; c++) {
         VklTableColumn *column = &made->column[c];
         init_column(column);
-        column->name = vkl_copy_text(names[c] ? names[c] : "");
-        column->values = vkl_allocate(rows, sizeof(*column->values));
+        column->name = vkl_copy_text(&context->desc.memory, names[c] ? names[c] : "");
+        column->values = vkl_allocate(&context->desc.memory, rows, sizeof(*column->values));
         if (!column->name || !column->values)
             goto memory;
         for (uint64_t r = 0; r < rows; r++) {
@@ -233,8 +225,8 @@ VklStatus vkl_table_create(VklContext *context, uint64_t rows, uint32_t columns,
         uint64_t size = 0;
         for (uint64_t r = 0; r < rows; r++)
             size += (labels[r] ? strlen(labels[r]) : 0) + 1;
-        made->label_text = vkl_allocate(size, 1);
-        made->labels = vkl_allocate(rows, sizeof(*made->labels));
+        made->label_text = vkl_allocate(&context->desc.memory, size, 1);
+        made->labels = vkl_allocate(&context->desc.memory, rows, sizeof(*made->labels));
         if (!made->label_text || !made->labels)
             goto memory;
         uint64_t used = 0;
@@ -284,11 +276,11 @@ static void no_memory(Reader *reader)
 }
 
 /* Makes an array twice as long; false: no memory, and the array is as it was. */
-static bool grow(void *array_pointer, uint64_t count, size_t size)
+static bool grow(const Reader *reader, void *array_pointer, uint64_t count, size_t size)
 {
     void *old, *grown;
     memcpy(&old, array_pointer, sizeof(old)); /* any object pointer may be passed */
-    if (count > SIZE_MAX / size || !(grown = realloc(old, (size_t)count * size)))
+    if (!(grown = vkl_reallocate(&reader->context->desc.memory, old, count, size)))
         return false;
     memcpy(array_pointer, &grown, sizeof(grown));
     return true;
@@ -299,7 +291,7 @@ static void add_column(Reader *reader, const char *name)
     VklTable *table = reader->table;
     if (table->columns == reader->column_capacity) {
         uint32_t capacity = reader->column_capacity ? reader->column_capacity * 2 : 16;
-        if (capacity < reader->column_capacity || !grow(&table->column, capacity, sizeof(*table->column))) {
+        if (capacity < reader->column_capacity || !grow(reader, &table->column, capacity, sizeof(*table->column))) {
             no_memory(reader);
             return;
         }
@@ -307,7 +299,7 @@ static void add_column(Reader *reader, const char *name)
     }
     init_column(&table->column[table->columns]);
     table->columns++;
-    if (!(table->column[table->columns - 1].name = vkl_copy_text(name)))
+    if (!(table->column[table->columns - 1].name = vkl_copy_text(&reader->context->desc.memory, name)))
         no_memory(reader);
 }
 
@@ -317,9 +309,10 @@ static bool reserve_row(Reader *reader)
     if (table->rows < reader->capacity)
         return true;
     uint64_t capacity = reader->capacity ? reader->capacity * 2 : 256;
-    bool grown = grow(&table->lines, capacity, sizeof(*table->lines)) && grow(&table->labels, capacity, sizeof(*table->labels));
+    bool grown = grow(reader, &table->lines, capacity, sizeof(*table->lines)) &&
+                 grow(reader, &table->labels, capacity, sizeof(*table->labels));
     for (uint32_t c = 0; c < table->columns && grown; c++)
-        grown = grow(&table->column[c].values, capacity, sizeof(double));
+        grown = grow(reader, &table->column[c].values, capacity, sizeof(double));
     if (grown)
         reader->capacity = capacity;
     else
@@ -410,7 +403,7 @@ static bool keep_label(Reader *reader, const char *text, size_t length)
     uint64_t needed = reader->label_size + length + 1;
     if (needed > reader->label_capacity) {
         uint64_t capacity = needed < 4096 ? 4096 : needed * 2;
-        if (!grow(&table->label_text, capacity, 1)) {
+        if (!grow(reader, &table->label_text, capacity, 1)) {
             no_memory(reader);
             return false;
         }
@@ -607,9 +600,9 @@ VklStatus vkl_table_read_csv(VklContext *context, const char *path, VklTable **t
     struct csv_parser parser;
     bool parsing = false;
     reader.locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    reader.table = calloc(1, sizeof(*reader.table));
+    reader.table = vkl_allocate(&context->desc.memory, 1, sizeof(*reader.table));
     if (reader.table)
-        reader.table->path = vkl_copy_text(path);
+        reader.table->path = vkl_copy_text(&context->desc.memory, path);
     if (reader.locale != (locale_t)0 && reader.table && reader.table->path)
         parsing = csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL) == 0;
     if (parsing)
@@ -627,8 +620,8 @@ VklStatus vkl_table_read_csv(VklContext *context, const char *path, VklTable **t
         return status;
     }
     if (!reader.labelled) {
-        free(reader.table->labels);
-        free(reader.table->label_text);
+        vkl_release(reader.table->labels);
+        vkl_release(reader.table->label_text);
         reader.table->labels = NULL;
         reader.table->label_text = NULL;
     }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "kernels.h"
+#include "memory.h"
 
 /* Devices that want the same kernels. */
 typedef enum VklArch {
@@ -33,6 +34,7 @@ typedef struct VklCaps {
     uint32_t processors;                 /* of the host, where the device runs on them */
     uint32_t parallel;                   /* invocations that keep the device busy: a guess from its type */
     double submit_cost;                  /* of the work of one submit, as vkl_op_cost() counts; 0: any */
+    const VklHostMemory *memory;         /* for plans; NULL: the C library */
 } VklCaps;
 
 #define VKL_VENDOR_AMD 0x1002u

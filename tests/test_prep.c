@@ -374,7 +374,7 @@ Test(prep, leading_gaps_take_the_first_training_value)
         cr_assert(vkl_fill(cases[i].fill, &desc.fill, &desc.fill_window));
         VklPrep *prep = make_prep(context, table, &desc);
         VklSeries series;
-        cr_assert(vkl_series_init(&series, &prep->columns[0], other, 5));
+        cr_assert(vkl_series_init(NULL, &series, &prep->columns[0], other, 5));
         for (uint64_t end = 1; end <= 2; end++)
             for (uint64_t row = 0; row < 2; row++) {
                 double got = vkl_series_at(&series, vkl_prep_get_desc(prep), row, end);

@@ -36,6 +36,20 @@ typedef void (*VklLogFn)(void *user, VklLogLevel level, const char *message);
 /* Runs task(data, 0) ... task(data, count - 1), in any order, on any threads, and returns when all are done. */
 typedef void (*VklParallelFn)(void *user, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
 
+/* Host memory from the caller, in place of the C library's malloc() and free(): everything that the library allocates, the context
+ * itself and what stands for the memory of the CPU device included. Not through here go a thread's stack, and what other libraries allocate
+ * inside their own calls: jansson and libcsv while a file is read or written, the C library for an open file, a Vulkan driver.
+ * Both functions may be called from any thread that calls into the context, and from threads of the library's own, several at once. They must
+ * not call back into vklstm. */
+typedef struct VklHostMemory {
+    /* Returns `size` bytes, at least 1, of any content, at a multiple of `alignment`, a power of two; NULL: there are none, and the call
+     * fails with VKL_ERROR_HOST_MEMORY. */
+    void *(*allocate)(void *user, size_t size, size_t alignment);
+    /* Takes back what allocate() returned; never NULL. */
+    void (*release)(void *user, void *data);
+    void *user; /* handed to both */
+} VklHostMemory;
+
 typedef struct VklContextDesc {
     size_t struct_size; /* set by vkl_context_desc(); an unknown size is refused */
     VklLogFn log;       /* NULL: silent */
@@ -47,13 +61,17 @@ typedef struct VklContextDesc {
     void *parallel_user;
     bool debug; /* default false. Vulkan objects get names (VK_EXT_debug_utils, where present), and messages of validation
                    layers that the environment switched on arrive as VKL_LOG_VALIDATION. */
+    VklHostMemory
+        memory; /* default: both functions NULL, the C library. One of them alone is refused. Copied; what `user` points to must
+                             outlive the context and what was made from it, also what vkl_free() is for */
 } VklContextDesc;
 
 /* The defaults named above. */
 VKL_API VklContextDesc vkl_context_desc(void);
 
 /* Creates a context. `desc` NULL means the defaults. No Vulkan call is made before the first device is listed or created.
- * Errors: VKL_ERROR_INVALID (struct_size), VKL_ERROR_HOST_MEMORY. */
+ * Errors: VKL_ERROR_INVALID (struct_size; memory.allocate without memory.release, or the reverse), VKL_ERROR_HOST_MEMORY. There is no context to
+ * ask for the sentence: it goes to desc->log. */
 VKL_API VklStatus vkl_context_create(const VklContextDesc *desc, VklContext **context);
 
 /* Destroys a context; everything made from it must be gone before. NULL is accepted. */

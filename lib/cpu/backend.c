@@ -81,29 +81,21 @@ void vkl_cpu_device_info(VklDeviceInfo *info)
     snprintf(info->driver, sizeof(info->driver), "%s", best_level()->title);
 }
 
-#define ALIGNMENT 64
-
 #define SCRATCH_MOST 64
 
-static VklCpuScratch *scratch_create(size_t threads)
+static VklCpuScratch *scratch_create(const VklHostMemory *memory, size_t threads)
 {
     size_t count = (threads < SCRATCH_MOST ? threads : SCRATCH_MOST) + 1; /* more threads than that wait for one */
-    VklCpuScratch *scratch = NULL;
-    char *memory = NULL;
-    const size_t block = VKL_CPU_SCRATCH_FLOATS * sizeof(float);
-    if (count <= (SIZE_MAX - ALIGNMENT) / block) {
-        scratch = malloc(sizeof(*scratch) + count * sizeof(scratch->taken[0]));
-        memory = malloc(count * block + ALIGNMENT); /* pages that are never used cost nothing */
-    }
-    if (!scratch || !memory) {
-        free(scratch);
-        free(memory);
+    VklCpuScratch *scratch = vkl_allocate(memory, 1, sizeof(*scratch) + count * sizeof(scratch->taken[0]));
+    float *blocks = vkl_allocate_aligned(memory, count, VKL_CPU_SCRATCH_FLOATS * sizeof(float), false);
+    if (!scratch || !blocks) {
+        vkl_release(scratch);
+        vkl_release(blocks);
         return NULL;
     }
     scratch->threads = threads;
     scratch->count = count;
-    scratch->memory = memory;
-    scratch->blocks = (float *)(void *)(memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT));
+    scratch->blocks = blocks;
     for (size_t i = 0; i < count; i++)
         atomic_flag_clear(&scratch->taken[i]);
     return scratch;
@@ -112,8 +104,8 @@ static VklCpuScratch *scratch_create(size_t threads)
 static void scratch_destroy(VklCpuScratch *scratch)
 {
     if (scratch)
-        free(scratch->memory);
-    free(scratch);
+        vkl_release(scratch->blocks);
+    vkl_release(scratch);
 }
 
 VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limits, VklDevice **device)
@@ -122,18 +114,18 @@ VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limi
     VklDevice *made;
     vkl_cpu_device_info(&info);
     vkl_limits_lower(&info.limits, limits);
-    CpuDevice *impl = calloc(1, sizeof(*impl));
+    CpuDevice *impl = vkl_allocate(&context->desc.memory, 1, sizeof(*impl));
     if (!impl)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*impl));
     impl->threads = vkl_parallel_threads(context);
     impl->level = best_level();
-    impl->scratch = scratch_create(impl->threads);
+    impl->scratch = scratch_create(&context->desc.memory, impl->threads);
     VklStatus status =
         impl->scratch ? vkl_device_new(context, &vkl_cpu_backend, &info, &made)
                       : vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused memory to work in");
     if (status) {
         scratch_destroy(impl->scratch);
-        free(impl);
+        vkl_release(impl);
         return status;
     }
     made->impl = impl;
@@ -145,7 +137,7 @@ static void device_destroy(VklDevice *device)
 {
     CpuDevice *cpu = device->impl;
     scratch_destroy(cpu->scratch);
-    free(cpu);
+    vkl_release(cpu);
 }
 
 bool vkl_cpu_device_level(VklDevice *device, const char *name)
@@ -164,19 +156,16 @@ bool vkl_cpu_device_level(VklDevice *device, const char *name)
 
 static VklStatus buffer_create(VklBuffer *buffer)
 {
-    /* calloc and not aligned_alloc: large blocks come zeroed from the system, page by page as they are used */
-    char *memory = buffer->size <= SIZE_MAX - ALIGNMENT ? calloc(1, (size_t)buffer->size + ALIGNMENT) : NULL;
-    if (!memory)
+    buffer->host = vkl_allocate_aligned(buffer->device->caps.memory, buffer->size, 1, true);
+    if (!buffer->host)
         return vkl_fail(buffer->device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_create: the host refused %llu bytes",
                         (unsigned long long)buffer->size);
-    buffer->impl = memory;
-    buffer->host = memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT);
     return VKL_OK;
 }
 
 static void buffer_destroy(VklBuffer *buffer)
 {
-    free(buffer->impl);
+    vkl_release(buffer->host);
 }
 
 static VklStatus buffer_coherent(VklBuffer *buffer, uint64_t offset, uint64_t size)
@@ -293,7 +282,7 @@ static bool prepare_gang(const VklContext *context, const CpuDevice *cpu, CpuCal
     if (unit_groups < 2)
         return true;
     size_t barriers = (size_t)(row_groups * directions);
-    VklCpuGang *gang = malloc(sizeof(*gang) + barriers * sizeof(gang->barriers[0]));
+    VklCpuGang *gang = vkl_allocate(&context->desc.memory, 1, sizeof(*gang) + barriers * sizeof(gang->barriers[0]));
     if (!gang)
         return false;
     gang->row_groups = row_groups;
@@ -337,10 +326,10 @@ static bool prepare_call(const VklExec *exec, CpuCall *call, const VklOp *op, ui
 static void destroy_calls(CpuExec *impl)
 {
     for (size_t i = 0; impl && i < impl->count; i++)
-        free(impl->calls[i].gang);
+        vkl_release(impl->calls[i].gang);
     if (impl)
-        free(impl->packed);
-    free(impl);
+        vkl_release(impl->packed);
+    vkl_release(impl);
 }
 
 static VklStatus exec_create(VklExec *exec, VklError *error)
@@ -348,7 +337,7 @@ static VklStatus exec_create(VklExec *exec, VklError *error)
     size_t count = exec->plan.count;
     uint64_t packed = 0;
     CpuExec *impl = count <= (SIZE_MAX - sizeof(*impl)) / sizeof(impl->calls[0])
-                        ? calloc(1, sizeof(*impl) + count * sizeof(impl->calls[0]))
+                        ? vkl_allocate(exec->device->caps.memory, 1, sizeof(*impl) + count * sizeof(impl->calls[0]))
                         : NULL;
     if (!impl)
         goto fail;
@@ -359,14 +348,11 @@ static VklStatus exec_create(VklExec *exec, VklError *error)
             goto fail;
     }
     if (packed) {
-        if (packed > (SIZE_MAX - ALIGNMENT) / sizeof(float))
-            goto fail;
-        impl->packed = malloc((size_t)packed * sizeof(float) + ALIGNMENT);
+        impl->packed = vkl_allocate_aligned(exec->device->caps.memory, packed, sizeof(float), false);
         if (!impl->packed)
             goto fail;
-        char *aligned = (char *)impl->packed + (ALIGNMENT - (uintptr_t)impl->packed % ALIGNMENT);
         for (size_t i = 0; i < count; i++)
-            impl->calls[i].pointers[VKL_CPU_PACKED] = aligned;
+            impl->calls[i].pointers[VKL_CPU_PACKED] = impl->packed;
     }
     exec->impl = impl;
     return VKL_OK;

@@ -16,7 +16,6 @@ typedef struct VklCpuScratch {
     size_t threads; /* of the device */
     size_t count;
     float *blocks; /* 64-byte aligned */
-    void *memory;  /* that they lie in */
     atomic_flag taken[];
 } VklCpuScratch;
 

@@ -84,7 +84,7 @@ void vkl_vk_collect(VklDevice *device)
         VklVkBuffer *buffer = done;
         done = buffer->next;
         vkl_vk_buffer_free(device, buffer);
-        free(buffer);
+        vkl_release(buffer);
     }
 }
 
@@ -111,14 +111,14 @@ static VklStatus zero_on_device(VklBuffer *buffer)
 VklStatus vkl_vk_buffer_create(VklBuffer *buffer)
 {
     VklDevice *device = buffer->device;
-    VklVkBuffer *made = calloc(1, sizeof(*made));
+    VklVkBuffer *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_create: the host refused %zu bytes",
                         sizeof(*made));
     vkl_vk_collect(device);
     VklStatus status = vkl_vk_buffer_make(device, buffer->usage, buffer->size, made);
     if (status) {
-        free(made);
+        vkl_release(made);
         return status;
     }
     buffer->impl = made;
@@ -148,7 +148,7 @@ void vkl_vk_buffer_destroy(VklBuffer *buffer)
     VklVkBuffer *made = buffer->impl;
     buffer->impl = NULL;
     if (!made->owned) {
-        free(made);
+        vkl_release(made);
         return;
     }
     made->serial = atomic_load(&vk->submitted);

@@ -114,6 +114,7 @@ static VklStatus new_device(VklContext *context, VklVkDevice *vk, const VklVkPhy
     VkPhysicalDeviceProperties properties;
     vk->instance_functions.vkGetPhysicalDeviceProperties(vk->physical, &properties);
     vk->instance_functions.vkGetPhysicalDeviceMemoryProperties(vk->physical, &vk->heap.properties);
+    vk->heap.memory = &context->desc.memory;
     vk->heap.atom = properties.limits.nonCoherentAtomSize;
     vk->heap.alignment = 256;
     if (vk->heap.alignment < vk->heap.atom)
@@ -236,13 +237,13 @@ VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDev
         return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED, "vkl_device_create: '%s' has no queue for compute",
                         properties.deviceName);
 
-    VklVkDevice *vk = calloc(1, sizeof(*vk));
+    VklVkDevice *vk = vkl_allocate(&context->desc.memory, 1, sizeof(*vk));
     if (!vk)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*vk));
     VklDevice *made = NULL;
     VklVkExtensions extensions = {0};
     if (!init_mutexes(vk)) {
-        free(vk);
+        vkl_release(vk);
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused a mutex");
     }
     vk->instance_functions = vulkan->functions;
@@ -280,10 +281,10 @@ fail_handle:
         vk->functions.vkDestroyDevice(vk->handle, NULL);
 fail_device:
     vkl_vk_extensions_finish(&extensions);
-    free(made);
+    vkl_release(made);
 fail:
     finish_mutexes(vk);
-    free(vk);
+    vkl_release(vk);
     return status;
 }
 
@@ -355,12 +356,12 @@ VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *i
     if (status)
         return status;
 
-    VklVkDevice *vk = calloc(1, sizeof(*vk));
+    VklVkDevice *vk = vkl_allocate(&context->desc.memory, 1, sizeof(*vk));
     if (!vk)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_import_vulkan: the host refused %zu bytes",
                         sizeof(*vk));
     if (!init_mutexes(vk)) {
-        free(vk);
+        vkl_release(vk);
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_import_vulkan: the host refused a mutex");
     }
     VklDevice *made = NULL;
@@ -409,10 +410,10 @@ VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *i
     return VKL_OK;
 
 fail_device:
-    free(made);
+    vkl_release(made);
 fail:
     finish_mutexes(vk);
-    free(vk);
+    vkl_release(vk);
     return status;
 }
 
@@ -431,5 +432,5 @@ void vkl_vk_device_destroy(VklDevice *device)
     if (!vk->imported)
         vk->functions.vkDestroyDevice(vk->handle, NULL);
     finish_mutexes(vk);
-    free(vk);
+    vkl_release(vk);
 }

@@ -26,19 +26,19 @@ typedef struct Keys {
 
 static void keys_finish(Keys *keys)
 {
-    free(keys->keys);
-    free(keys->slots);
-    free(keys->of_op);
+    vkl_release(keys->keys);
+    vkl_release(keys->slots);
+    vkl_release(keys->of_op);
 }
 
-static bool keys_init(Keys *keys, size_t ops)
+static bool keys_init(const VklHostMemory *memory, Keys *keys, size_t ops)
 {
     keys->slot_count = 16;
     while (keys->slot_count < 2 * ops)
         keys->slot_count *= 2;
-    keys->keys = calloc(ops, sizeof(*keys->keys));
-    keys->slots = calloc(keys->slot_count, sizeof(*keys->slots));
-    keys->of_op = calloc(ops, sizeof(*keys->of_op));
+    keys->keys = vkl_allocate(memory, ops, sizeof(*keys->keys));
+    keys->slots = vkl_allocate(memory, keys->slot_count, sizeof(*keys->slots));
+    keys->of_op = vkl_allocate(memory, ops, sizeof(*keys->of_op));
     return keys->keys && keys->slots && keys->of_op;
 }
 
@@ -153,11 +153,11 @@ static bool conflicts(const Since *since, const Touched *mine)
     return false;
 }
 
-static bool touch(Since *since, Touched touched)
+static bool touch(const VklHostMemory *memory, Since *since, Touched touched)
 {
     if (since->count == since->capacity) {
         size_t capacity = since->capacity ? 2 * since->capacity : 64;
-        Touched *list = realloc(since->list, capacity * sizeof(*list));
+        Touched *list = vkl_reallocate(memory, since->list, capacity, sizeof(*list));
         if (!list)
             return false;
         since->list = list;
@@ -186,13 +186,13 @@ static VklStatus set_barriers(const VklExec *exec, VklVkExec *vk, const Keys *ke
         if (barrier)
             since.count = 0;
         for (uint32_t binding = 0; !status && binding < op->bindings; binding++)
-            if (!touch(&since, mine[binding]))
+            if (!touch(exec->device->caps.memory, &since, mine[binding]))
                 status = vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for barriers");
         vk->ops[i].barrier = barrier && i; /* in front of the first there is one anyway */
         vk->barriers += vk->ops[i].barrier;
     }
     vk->barriers++;
-    free(since.list);
+    vkl_release(since.list);
     return status;
 }
 
@@ -229,10 +229,10 @@ static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklEr
     VklDevice *device = exec->device;
     VklVkDevice *vk_device = vkl_vk(device);
     uint32_t count = (uint32_t)keys->count, descriptors = 0;
-    VkDescriptorSetLayout *layouts = calloc(count, sizeof(*layouts));
-    VkDescriptorSet *sets = calloc(count, sizeof(*sets));
-    VkDescriptorBufferInfo *infos = calloc(count, VKL_BINDINGS * sizeof(*infos));
-    VkWriteDescriptorSet *writes = calloc(count, sizeof(*writes));
+    VkDescriptorSetLayout *layouts = vkl_allocate(device->caps.memory, count, sizeof(*layouts));
+    VkDescriptorSet *sets = vkl_allocate(device->caps.memory, count, sizeof(*sets));
+    VkDescriptorBufferInfo *infos = vkl_allocate(device->caps.memory, count, VKL_BINDINGS * sizeof(*infos));
+    VkWriteDescriptorSet *writes = vkl_allocate(device->caps.memory, count, sizeof(*writes));
     VklStatus status = VKL_OK;
     if (!layouts || !sets || !infos || !writes) {
         status = vkl_fail(device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %u descriptor sets", count);
@@ -288,10 +288,10 @@ static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklEr
         vk->ops[i].set = sets[keys->of_op[i]];
 
 out:
-    free(layouts);
-    free(sets);
-    free(infos);
-    free(writes);
+    vkl_release(layouts);
+    vkl_release(sets);
+    vkl_release(infos);
+    vkl_release(writes);
     return status;
 }
 
@@ -299,7 +299,7 @@ VklStatus vkl_vk_exec_create(VklExec *exec, VklError *error)
 {
     VklContext *context = exec->device->context;
     size_t count = exec->plan.count;
-    VklVkExec *vk = calloc(1, sizeof(*vk));
+    VklVkExec *vk = vkl_allocate(exec->device->caps.memory, 1, sizeof(*vk));
     Keys keys = {0};
     VklStatus status = VKL_OK;
     if (count > UINT32_MAX / VKL_BINDINGS) {
@@ -308,8 +308,8 @@ VklStatus vkl_vk_exec_create(VklExec *exec, VklError *error)
         goto fail;
     }
     if (vk)
-        vk->ops = calloc(count ? count : 1, sizeof(*vk->ops));
-    if (!vk || !vk->ops || (count && !keys_init(&keys, count))) {
+        vk->ops = vkl_allocate(exec->device->caps.memory, count, sizeof(*vk->ops));
+    if (!vk || !vk->ops || (count && !keys_init(exec->device->caps.memory, &keys, count))) {
         status = vkl_fail(context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls", count);
         goto fail;
     }
@@ -345,8 +345,8 @@ void vkl_vk_exec_destroy(VklExec *exec)
         device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
     if (vk->descriptors)
         device->functions.vkDestroyDescriptorPool(device->handle, vk->descriptors, NULL);
-    free(vk->ops);
-    free(vk);
+    vkl_release(vk->ops);
+    vkl_release(vk);
 }
 
 /* The only dispatch of the library. A range of the ops, of which the first has a barrier in front of it; with `pool`, each has, and a

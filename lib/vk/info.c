@@ -14,12 +14,12 @@ VklStatus vkl_vk_extensions_get(VklContext *context, const VklInstanceFunctions 
     VkResult result = functions->vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
     if (result)
         return vkl_vk_fail(context, NULL, NULL, result, "vkEnumerateDeviceExtensionProperties", "its number");
-    VkExtensionProperties *properties = calloc(count ? count : 1, sizeof(*properties));
+    VkExtensionProperties *properties = vkl_allocate(&context->desc.memory, count, sizeof(*properties));
     if (!properties)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "the host refused memory for the names of %u extensions", count);
     result = functions->vkEnumerateDeviceExtensionProperties(physical, NULL, &count, properties);
     if (result < 0) {
-        free(properties);
+        vkl_release(properties);
         return vkl_vk_fail(context, NULL, NULL, result, "vkEnumerateDeviceExtensionProperties", "%u of them", count);
     }
     extensions->properties = properties;
@@ -29,7 +29,7 @@ VklStatus vkl_vk_extensions_get(VklContext *context, const VklInstanceFunctions 
 
 void vkl_vk_extensions_finish(VklVkExtensions *extensions)
 {
-    free(extensions->properties);
+    vkl_release(extensions->properties);
     *extensions = (VklVkExtensions){0};
 }
 

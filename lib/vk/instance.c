@@ -54,7 +54,7 @@ static VkResult create_instance(VklContext *context, VklVulkan *vulkan)
     VkResult result = enumerate(NULL, &count, NULL);
     if (result)
         return result;
-    VkExtensionProperties *there = calloc(count ? count : 1, sizeof(*there));
+    VkExtensionProperties *there = vkl_allocate(&context->desc.memory, count, sizeof(*there));
     if (!there)
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     result = enumerate(NULL, &count, there);
@@ -63,7 +63,7 @@ static VkResult create_instance(VklContext *context, VklVulkan *vulkan)
     bool debug = context->desc.debug && has_extension(there, count, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
     /* without it the loader hides devices that are Vulkan only in part, MoltenVK's among them */
     bool portability = has_extension(there, count, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME);
-    free(there);
+    vkl_release(there);
     if (result < 0)
         return result;
     if (debug)
@@ -96,13 +96,13 @@ static VkResult create_instance(VklContext *context, VklVulkan *vulkan)
     return result;
 }
 
-static VkResult list_physical(VklVulkan *vulkan)
+static VkResult list_physical(const VklContext *context, VklVulkan *vulkan)
 {
     uint32_t count = 0;
     VkResult result = vulkan->functions.vkEnumeratePhysicalDevices(vulkan->instance, &count, NULL);
     if (result || !count)
         return result;
-    vulkan->physical = calloc(count, sizeof(*vulkan->physical));
+    vulkan->physical = vkl_allocate(&context->desc.memory, count, sizeof(*vulkan->physical));
     if (!vulkan->physical)
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     result = vulkan->functions.vkEnumeratePhysicalDevices(vulkan->instance, &count, vulkan->physical);
@@ -119,8 +119,8 @@ static void destroy(VklVulkan *vulkan)
     if (vulkan->instance && vulkan->functions.vkDestroyInstance)
         vulkan->functions.vkDestroyInstance(vulkan->instance, NULL);
     vkl_vk_loader_close(vulkan->library);
-    free(vulkan->physical);
-    free(vulkan);
+    vkl_release(vulkan->physical);
+    vkl_release(vulkan);
 }
 
 VklStatus vkl_vk_instance(VklContext *context, VklVulkan **vulkan)
@@ -130,7 +130,7 @@ VklStatus vkl_vk_instance(VklContext *context, VklVulkan **vulkan)
     pthread_mutex_unlock(&context->mutex);
     if (*vulkan)
         return VKL_OK;
-    VklVulkan *made = calloc(1, sizeof(*made));
+    VklVulkan *made = vkl_allocate(&context->desc.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "the host refused %zu bytes for Vulkan's instance", sizeof(*made));
     made->get_instance_proc_addr = vkl_vk_loader_open(&made->library);
@@ -140,7 +140,7 @@ VklStatus vkl_vk_instance(VklContext *context, VklVulkan **vulkan)
     }
     VkResult result = create_instance(context, made);
     if (!result)
-        result = list_physical(made);
+        result = list_physical(context, made);
     if (result) {
         destroy(made);
         if (result == VK_ERROR_OUT_OF_HOST_MEMORY)

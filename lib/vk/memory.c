@@ -84,11 +84,11 @@ static VkMemoryPropertyFlags type_flags(const VklVkHeap *heap, uint32_t type)
 static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool alone, const char **call, VklVkBlock **block)
 {
     *call = "vkAllocateMemory";
-    VklVkBlock *made = calloc(1, sizeof(*made));
-    VklVkSegment *whole = calloc(1, sizeof(*whole));
+    VklVkBlock *made = vkl_allocate(vk->heap.memory, 1, sizeof(*made));
+    VklVkSegment *whole = vkl_allocate(vk->heap.memory, 1, sizeof(*whole));
     if (!made || !whole) {
-        free(made);
-        free(whole);
+        vkl_release(made);
+        vkl_release(whole);
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     }
     VkMemoryAllocateInfo info = {
@@ -119,8 +119,8 @@ static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool
 fail_memory:
     vk->functions.vkFreeMemory(vk->handle, made->handle, NULL);
 fail:
-    free(made);
-    free(whole);
+    vkl_release(made);
+    vkl_release(whole);
     return result;
 }
 
@@ -135,9 +135,9 @@ static void block_destroy(VklVkDevice *vk, VklVkBlock *block)
     while (block->segments) {
         VklVkSegment *segment = block->segments;
         block->segments = segment->next;
-        free(segment);
+        vkl_release(segment);
     }
-    free(block);
+    vkl_release(block);
 }
 
 static bool is_empty(const VklVkBlock *block)
@@ -146,7 +146,8 @@ static bool is_empty(const VklVkBlock *block)
 }
 
 /* Takes `size` bytes out of the smallest free segment that has them. VK_ERROR_OUT_OF_DEVICE_MEMORY: none has. */
-static VkResult block_take(VklVkBlock *block, uint64_t size, uint64_t alignment, VklVkSegment **taken)
+static VkResult block_take(const VklHostMemory *memory, VklVkBlock *block, uint64_t size, uint64_t alignment,
+                           VklVkSegment **taken)
 {
     VklVkSegment *best = NULL;
     for (VklVkSegment *segment = block->segments; segment; segment = segment->next) {
@@ -158,11 +159,11 @@ static VkResult block_take(VklVkBlock *block, uint64_t size, uint64_t alignment,
         return VK_ERROR_OUT_OF_DEVICE_MEMORY;
     /* Segments begin at multiples of the heap's alignment; an alignment beyond it leaves a free piece in front. */
     uint64_t lost = round_up(best->offset, alignment) - best->offset;
-    VklVkSegment *front = lost ? calloc(1, sizeof(*front)) : NULL;
-    VklVkSegment *rest = best->size - lost > size ? calloc(1, sizeof(*rest)) : NULL;
+    VklVkSegment *front = lost ? vkl_allocate(memory, 1, sizeof(*front)) : NULL;
+    VklVkSegment *rest = best->size - lost > size ? vkl_allocate(memory, 1, sizeof(*rest)) : NULL;
     if ((lost && !front) || (best->size - lost > size && !rest)) {
-        free(front);
-        free(rest);
+        vkl_release(front);
+        vkl_release(rest);
         return VK_ERROR_OUT_OF_HOST_MEMORY;
     }
     if (front) {
@@ -192,7 +193,7 @@ static void join(VklVkSegment *segment)
     segment->next = next->next;
     if (next->next)
         next->next->previous = segment;
-    free(next);
+    vkl_release(next);
 }
 
 /* ---- Allocations ---- */
@@ -205,10 +206,10 @@ static VkResult take_from_type(VklVkDevice *vk, uint32_t type, uint64_t size, ui
     uint64_t largest = BLOCK_LARGEST < heap_size / 8 ? BLOCK_LARGEST : heap_size / 8;
     if (size > largest / 4) {
         VkResult result = block_create(vk, type, size, true, call, block);
-        return result ? result : block_take(*block, size, 1, segment);
+        return result ? result : block_take(heap->memory, *block, size, 1, segment);
     }
     for (VklVkBlock *at = heap->blocks[type]; at; at = at->next) {
-        VkResult result = at->alone ? VK_ERROR_OUT_OF_DEVICE_MEMORY : block_take(at, size, alignment, segment);
+        VkResult result = at->alone ? VK_ERROR_OUT_OF_DEVICE_MEMORY : block_take(heap->memory, at, size, alignment, segment);
         if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY) {
             *block = at;
             return result;
@@ -222,7 +223,7 @@ static VkResult take_from_type(VklVkDevice *vk, uint32_t type, uint64_t size, ui
     VkResult result = block_create(vk, type, wanted, false, call, block);
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY && wanted > size) /* where a block does not fit, what is needed may */
         result = block_create(vk, type, size, true, call, block);
-    return result ? result : block_take(*block, size, alignment, segment);
+    return result ? result : block_take(heap->memory, *block, size, alignment, segment);
 }
 
 VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *requirements, VklBufferUsage usage,

@@ -66,7 +66,7 @@ void vkl_vk_pipelines_finish(VklDevice *device)
     }
     vk->functions.vkDestroyPipelineCache(vk->handle, pipelines->cache, NULL);
     pipelines->cache = VK_NULL_HANDLE;
-    free(pipelines->table);
+    vkl_release(pipelines->table);
     pipelines->table = NULL;
     pipelines->count = pipelines->capacity = 0;
 }
@@ -121,12 +121,12 @@ static VkPipeline find(const VklVkPipelines *pipelines, uint16_t kernel, const u
     return VK_NULL_HANDLE;
 }
 
-static bool reserve(VklVkPipelines *pipelines)
+static bool reserve(const VklHostMemory *memory, VklVkPipelines *pipelines)
 {
     if (pipelines->count < pipelines->capacity)
         return true;
     size_t capacity = pipelines->capacity ? 2 * pipelines->capacity : 32;
-    VklVkPipeline *table = realloc(pipelines->table, capacity * sizeof(*table));
+    VklVkPipeline *table = vkl_reallocate(memory, pipelines->table, capacity, sizeof(*table));
     if (!table)
         return false;
     pipelines->table = table;
@@ -144,7 +144,7 @@ VklStatus vkl_vk_pipeline_get(VklDevice *device, uint16_t kernel, const uint32_t
     pthread_mutex_lock(&pipelines->mutex);
     VkPipeline found = find(pipelines, kernel, spec);
     bool made = !found;
-    if (!found && !reserve(pipelines))
+    if (!found && !reserve(device->caps.memory, pipelines))
         result = VK_ERROR_OUT_OF_HOST_MEMORY;
     else if (!found)
         result = create(vkl_vk(device), kernel, spec, &found, &call);

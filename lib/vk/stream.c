@@ -85,12 +85,12 @@ void vkl_vk_barrier(VklDevice *device, VkCommandBuffer commands, VkPipelineStage
 }
 
 /* An array with room for one more element: the same one, a larger one, or NULL (then the old one is as it was). */
-static void *with_room(void *array, size_t count, size_t *capacity, size_t element)
+static void *with_room(const VklHostMemory *memory, void *array, size_t count, size_t *capacity, size_t element)
 {
     if (count < *capacity)
         return array;
     size_t wanted = *capacity ? 2 * *capacity : 8;
-    void *larger = realloc(array, wanted * element);
+    void *larger = vkl_reallocate(memory, array, wanted, element);
     if (larger)
         *capacity = wanted;
     return larger;
@@ -116,7 +116,7 @@ static void queue_unlock(VklVkDevice *device)
 static void chunk_destroy(VklDevice *device, VklVkChunk *chunk)
 {
     vkl_vk_buffer_free(device, &chunk->buffer);
-    free(chunk);
+    vkl_release(chunk);
 }
 
 static void chunk_return(VklDevice *device, VklVkStream *vk, VklVkChunk *chunk)
@@ -152,14 +152,14 @@ static VklStatus stage(VklStream *stream, VklVkWork *work, VklBufferUsage usage,
         }
     }
     if (!found) {
-        found = calloc(1, sizeof(*found));
+        found = vkl_allocate(stream->device->caps.memory, 1, sizeof(*found));
         if (!found)
             return no_memory(stream, "staging");
         found->usage = usage;
         found->size = size > CHUNK_SIZE ? (size + 15) & ~(uint64_t)15 : CHUNK_SIZE;
         VklStatus status = vkl_vk_buffer_make(stream->device, usage, found->size, &found->buffer);
         if (status) {
-            free(found);
+            vkl_release(found);
             return vkl_fail_again(&stream->error, status);
         }
         vkl_vk_name(stream->device, VK_OBJECT_TYPE_BUFFER, (uint64_t)found->buffer.handle, "vklstm staging");
@@ -179,14 +179,14 @@ static void queries_destroy(VklDevice *device, VklVkQueries *queries)
     VklVkDevice *vk = vkl_vk(device);
     if (queries->pool)
         vk->functions.vkDestroyQueryPool(vk->handle, queries->pool, NULL);
-    free(queries->timed);
-    free(queries);
+    vkl_release(queries->timed);
+    vkl_release(queries);
 }
 
 static VklStatus queries_create(VklStream *stream, VklVkQueries **queries)
 {
     VklVkDevice *device = vkl_vk(stream->device);
-    VklVkQueries *made = calloc(1, sizeof(*made));
+    VklVkQueries *made = vkl_allocate(stream->device->caps.memory, 1, sizeof(*made));
     if (!made)
         return no_memory(stream, "timestamps");
     VkQueryPoolCreateInfo info = {
@@ -196,7 +196,7 @@ static VklStatus queries_create(VklStream *stream, VklVkQueries **queries)
     };
     VkResult result = device->functions.vkCreateQueryPool(device->handle, &info, NULL, &made->pool);
     if (result) {
-        free(made);
+        vkl_release(made);
         return fail(stream, result, "vkCreateQueryPool", "of a profile");
     }
     *queries = made;
@@ -288,23 +288,23 @@ static void work_destroy(VklDevice *device, VklVkWork *work)
     VklVkDevice *vk = vkl_vk(device);
     if (work->fence)
         vk->functions.vkDestroyFence(vk->handle, work->fence, NULL);
-    free(work->reads);
-    free(work->execs);
-    free(work); /* its command buffer goes with the pool */
+    vkl_release(work->reads);
+    vkl_release(work->execs);
+    vkl_release(work); /* its command buffer goes with the pool */
 }
 
 static VklStatus work_create(VklStream *stream, VklVkWork **work)
 {
     VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
-    VklVkWork *made = calloc(1, sizeof(*made));
+    VklVkWork *made = vkl_allocate(stream->device->caps.memory, 1, sizeof(*made));
     /* with room for what most work holds, so that one that is used again, but never held so much, allocates nothing */
-    void *execs = made ? with_room(NULL, 0, &made->exec_capacity, sizeof(*made->execs)) : NULL;
-    void *reads = made ? with_room(NULL, 0, &made->read_capacity, sizeof(*made->reads)) : NULL;
+    void *execs = made ? with_room(stream->device->caps.memory, NULL, 0, &made->exec_capacity, sizeof(*made->execs)) : NULL;
+    void *reads = made ? with_room(stream->device->caps.memory, NULL, 0, &made->read_capacity, sizeof(*made->reads)) : NULL;
     if (!execs || !reads) {
-        free(execs);
-        free(reads);
-        free(made);
+        vkl_release(execs);
+        vkl_release(reads);
+        vkl_release(made);
         return no_memory(stream, "a command buffer");
     }
     made->execs = execs;
@@ -381,7 +381,7 @@ static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, VklExec
     for (size_t i = *count; i && i + 8 > *count; i--)
         if ((*execs)[i - 1] == exec)
             return true;
-    VklExec **larger = with_room(*execs, *count, capacity, sizeof(**execs));
+    VklExec **larger = with_room(exec->device->caps.memory, *execs, *count, capacity, sizeof(**execs));
     if (!larger)
         return false;
     *execs = larger;
@@ -524,7 +524,7 @@ static VkResult record_tail(VklVkDevice *device, VklVkStream *vk, const char **c
 VklStatus vkl_vk_stream_create(VklStream *stream)
 {
     VklVkDevice *device = vkl_vk(stream->device);
-    VklVkStream *vk = calloc(1, sizeof(*vk));
+    VklVkStream *vk = vkl_allocate(stream->device->caps.memory, 1, sizeof(*vk));
     if (!vk)
         return no_memory(stream, "a stream");
     vk->last = &vk->first;
@@ -540,7 +540,7 @@ VklStatus vkl_vk_stream_create(VklStream *stream)
     if (result) {
         if (vk->pool)
             device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
-        free(vk);
+        vkl_release(vk);
         return fail(stream, result, call, "of a stream");
     }
     stream->impl = vk;
@@ -549,11 +549,11 @@ VklStatus vkl_vk_stream_create(VklStream *stream)
 
 VklStatus vkl_vk_stream_wrap(VklStream *stream, VkCommandBuffer commands)
 {
-    VklVkStream *vk = calloc(1, sizeof(*vk));
-    VklExec **execs = calloc(WRAPPED_EXECS, sizeof(*execs));
+    VklVkStream *vk = vkl_allocate(stream->device->caps.memory, 1, sizeof(*vk));
+    VklExec **execs = vkl_allocate(stream->device->caps.memory, WRAPPED_EXECS, sizeof(*execs));
     if (!vk || !execs) {
-        free(vk);
-        free(execs);
+        vkl_release(vk);
+        vkl_release(execs);
         return no_memory(stream, "a stream");
     }
     vk->last = &vk->first;
@@ -604,10 +604,10 @@ void vkl_vk_stream_destroy(VklStream *stream)
     }
     for (size_t i = 0; i < vk->exec_count; i++)
         vkl_exec_release(vk->execs[i]);
-    free(vk->execs);
+    vkl_release(vk->execs);
     if (vk->pool)
         device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
-    free(vk);
+    vkl_release(vk);
     stream->impl = NULL;
     vkl_vk_collect(stream->device);
 }
@@ -641,7 +641,8 @@ VklStatus vkl_vk_stream_queries(VklStream *stream, VklExec *exec, size_t first, 
     VklStatus status = queries_get(stream, vk->current, &queries); /* which vkl_vk_stream_commands() has begun */
     if (status)
         return status;
-    Timed *timed = with_room(queries->timed, queries->timed_count, &queries->timed_capacity, sizeof(*timed));
+    Timed *timed =
+        with_room(stream->device->caps.memory, queries->timed, queries->timed_count, &queries->timed_capacity, sizeof(*timed));
     if (!timed)
         return no_memory(stream, "timestamps");
     queries->timed = timed;
@@ -695,7 +696,7 @@ static VklStatus transfer_read(VklStream *stream, const VklTransferArgs *args)
     VklStatus status = work_current(stream, &work);
     if (status)
         return status;
-    Read *reads = with_room(work->reads, work->read_count, &work->read_capacity, sizeof(*reads));
+    Read *reads = with_room(stream->device->caps.memory, work->reads, work->read_count, &work->read_capacity, sizeof(*reads));
     if (reads)
         work->reads = reads;
     else
@@ -779,13 +780,13 @@ VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
     VklVkStream *vk = stream->impl;
     FencePoint *point = NULL;
     if (fence) {
-        point = calloc(1, sizeof(*point));
+        point = vkl_allocate(stream->device->caps.memory, 1, sizeof(*point));
         if (!point)
             return no_memory(stream, "a fence");
     }
     VklStatus status = submit_current(stream);
     if (status) {
-        free(point);
+        vkl_release(point);
         return status;
     }
     if (fence) {
@@ -864,5 +865,5 @@ VklStatus vkl_vk_fence_wait(VklFence *fence, uint64_t timeout_ns)
 
 void vkl_vk_fence_destroy(VklFence *fence)
 {
-    free(fence->impl);
+    vkl_release(fence->impl);
 }

@@ -51,6 +51,7 @@ typedef struct VklVkMemory {
 } VklVkMemory;
 
 typedef struct VklVkHeap {
+    const VklHostMemory *memory; /* for what describes blocks */
     pthread_mutex_t mutex;
     VkPhysicalDeviceMemoryProperties properties;
     uint64_t alignment;                      /* of every suballocation */

@@ -21,7 +21,7 @@ VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, Vk
     if (!commands || !stream)
         return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_stream_wrap_vulkan: %s is NULL",
                         commands ? "stream" : "commands");
-    VklStream *made = calloc(1, sizeof(*made));
+    VklStream *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_stream_wrap_vulkan: the host refused %zu bytes",
                         sizeof(*made));
@@ -29,7 +29,7 @@ VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, Vk
     made->wrapped = true;
     status = vkl_vk_stream_wrap(made, commands);
     if (status) {
-        free(made);
+        vkl_release(made);
         return status;
     }
     *stream = made;
@@ -50,11 +50,11 @@ VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, VkBuffer handle, uint64_t si
         return vkl_fail(device->context, NULL, VKL_ERROR_INVALID,
                         "vkl_buffer_wrap_vulkan: size is %llu bytes; it must be a multiple of 4, and at least 4",
                         (unsigned long long)size);
-    VklBuffer *made = calloc(1, sizeof(*made));
-    VklVkBuffer *vk = calloc(1, sizeof(*vk));
+    VklBuffer *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
+    VklVkBuffer *vk = vkl_allocate(device->caps.memory, 1, sizeof(*vk));
     if (!made || !vk) {
-        free(made);
-        free(vk);
+        vkl_release(made);
+        vkl_release(vk);
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_wrap_vulkan: the host refused %zu bytes",
                         sizeof(*made) + sizeof(*vk));
     }
