@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 
-#include "vk/functions.h" /* first: it renames what volk has a variable for, in app.h too */
-
 #include "spy.h"
+#include "vk/functions.h"
 
 Spy spy;
 
@@ -39,6 +38,7 @@ Spy spy;
     X(vkEndCommandBuffer, (VkCommandBuffer c), (c))                                                                              \
     X(vkFlushMappedMemoryRanges, (VkDevice d, uint32_t n, const VkMappedMemoryRange *r), (d, n, r))                              \
     X(vkGetFenceStatus, (VkDevice d, VkFence f), (d, f))                                                                         \
+    X(vkGetPipelineCacheData, (VkDevice d, VkPipelineCache c, size_t * n, void *o), (d, c, n, o))                                \
     X(vkGetQueryPoolResults,                                                                                                     \
       (VkDevice d, VkQueryPool p, uint32_t first, uint32_t n, size_t size, void *data, VkDeviceSize stride,                      \
        VkQueryResultFlags flags),                                                                                                \
@@ -46,6 +46,7 @@ Spy spy;
     X(vkInvalidateMappedMemoryRanges, (VkDevice d, uint32_t n, const VkMappedMemoryRange *r), (d, n, r))                         \
     X(vkMapMemory, (VkDevice d, VkDeviceMemory m, VkDeviceSize o, VkDeviceSize s, VkMemoryMapFlags f, void **p),                 \
       (d, m, o, s, f, p))                                                                                                        \
+    X(vkMergePipelineCaches, (VkDevice d, VkPipelineCache c, uint32_t n, const VkPipelineCache *s), (d, c, n, s))                \
     X(vkQueueSubmit, (VkQueue q, uint32_t n, const VkSubmitInfo *i, VkFence f), (q, n, i, f))                                    \
     X(vkQueueWaitIdle, (VkQueue q), (q))                                                                                         \
     X(vkResetFences, (VkDevice d, uint32_t n, const VkFence *f), (d, n, f))                                                      \
@@ -58,6 +59,7 @@ Spy spy;
     Y(vkCmdBindPipeline, (VkCommandBuffer c, VkPipelineBindPoint b, VkPipeline p), (c, b, p))                                    \
     Y(vkCmdCopyBuffer, (VkCommandBuffer c, VkBuffer s, VkBuffer d, uint32_t n, const VkBufferCopy *r), (c, s, d, n, r))          \
     Y(vkCmdDispatch, (VkCommandBuffer c, uint32_t x, uint32_t y, uint32_t z), (c, x, y, z))                                      \
+    Y(vkCmdDispatchIndirect, (VkCommandBuffer c, VkBuffer b, VkDeviceSize o), (c, b, o))                                         \
     Y(vkCmdEndDebugUtilsLabelEXT, (VkCommandBuffer c), (c))                                                                      \
     Y(vkCmdFillBuffer, (VkCommandBuffer c, VkBuffer b, VkDeviceSize o, VkDeviceSize s, uint32_t v), (c, b, o, s, v))             \
     Y(vkCmdPipelineBarrier,                                                                                                      \
