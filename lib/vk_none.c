@@ -47,6 +47,13 @@ typedef struct VklVulkanImport {
     void (*unlock_queue)(void *user, uint32_t family, uint32_t index);
     void *lock_user;
     const VklDeviceLimits *limits;
+    const uint32_t *queue_families;
+    uint32_t queue_family_count;
+    const void *allocation;
+    struct {
+        void (*functions[2])(void);
+        void *user;
+    } memory;
 } VklVulkanImport;
 
 VKL_API VklVulkanImport vkl_vulkan_import(void);

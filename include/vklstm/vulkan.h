@@ -17,6 +17,61 @@
 extern "C" {
 #endif
 
+/* ---- Memory of the program's ---- */
+
+/* What a buffer of vklstm's needs. Read only; nothing of it is kept. */
+typedef struct VklVulkanRequest {
+    size_t struct_size;
+    VkBuffer buffer;                   /* made and not bound: for memory of its own (VkMemoryDedicatedAllocateInfo) */
+    VkMemoryRequirements requirements; /* of that buffer, without types of no use; where the host must reach it, aligned to nonCoherentAtomSize too */
+    VklBufferUsage usage;              /* staging of vklstm's own is asked for as UPLOAD and READBACK too */
+    VkMemoryPropertyFlags required;    /* HOST_VISIBLE for UPLOAD and READBACK, else 0 */
+    VkMemoryPropertyFlags preferred;   /* DEVICE_LOCAL for DEVICE, HOST_COHERENT for UPLOAD, HOST_CACHED for READBACK */
+} VklVulkanRequest;
+
+typedef struct VklVulkanAllocation {
+    VkDeviceMemory memory;
+    VkDeviceSize offset;  /* in it; requirements.size bytes from here on are the buffer's. A multiple of the VkBuffer's alignment, and of
+                             nonCoherentAtomSize where the host must reach memory that is not coherent (the Vulkan Memory Allocator sees to that) */
+    void *mapped;         /* the host's address of the byte at `offset`, as long as the allocation lives. Needed where HOST_VISIBLE is required;
+                             else NULL, or the address, through which a new buffer is then filled with zeros */
+    uint32_t memory_type; /* index, from which vklstm sees whether it must flush and invalidate */
+    void *handle;         /* the program's own */
+} VklVulkanAllocation;
+
+/* One allocate for each buffer that vklstm makes (vkl_buffer_create(), models, staging of streams), and one release for each that succeeded.
+ * vklstm binds the buffer, and flushes and invalidates mapped memory that is not coherent, in whole atoms inside of the buffer; it neither maps nor frees.
+ * With the Vulkan Memory Allocator (`user` is the VmaAllocator):
+ *
+ *     static VkResult allocate(void *user, const VklVulkanRequest *request, VklVulkanAllocation *allocation)
+ *     {
+ *         VmaAllocationCreateInfo wanted = {.requiredFlags = request->required, .preferredFlags = request->preferred};
+ *         if (request->required & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)
+ *             wanted.flags = VMA_ALLOCATION_CREATE_MAPPED_BIT;
+ *         VmaAllocation made;
+ *         VmaAllocationInfo info;
+ *         VkResult result = vmaAllocateMemoryForBuffer(user, request->buffer, &wanted, &made, &info);
+ *         if (result == VK_SUCCESS)
+ *             *allocation = (VklVulkanAllocation){info.deviceMemory, info.offset, info.pMappedData, info.memoryType, made};
+ *         return result;
+ *     }
+ *     static void release(void *user, const VklVulkanAllocation *allocation)
+ *     {
+ *         vmaFreeMemory(user, allocation->handle);
+ *     }
+ *
+ * Threads: called from any thread that calls into the device, from several at once if several do; not while the queue is locked. They must
+ * not call back into vklstm. Errors of `allocate`: VK_ERROR_OUT_OF_DEVICE_MEMORY (asked once more after buffers that wait for the device are
+ * freed; then VKL_ERROR_DEVICE_MEMORY), VK_ERROR_OUT_OF_HOST_MEMORY (VKL_ERROR_HOST_MEMORY); any other is VKL_ERROR_VULKAN, as is an allocation
+ * that is not what was asked for, which is released. */
+typedef struct VklVulkanMemory {
+    VkResult (*allocate)(void *user, const VklVulkanRequest *request, VklVulkanAllocation *allocation);
+    void (*release)(void *user, const VklVulkanAllocation *allocation); /* the device does not use it any more */
+    void *user;
+} VklVulkanMemory;
+
+/* ---- Import ---- */
+
 /* What is needed of a device: Vulkan 1.1 of instance and device, one queue with VK_QUEUE_COMPUTE_BIT. No feature and no extension
  * is required. */
 typedef struct VklVulkanImport {
@@ -39,13 +94,30 @@ typedef struct VklVulkanImport {
     void (*unlock_queue)(void *user, uint32_t family, uint32_t index);
     void *lock_user;
     const VklDeviceLimits *limits; /* as VklDeviceDesc.limits */
+    /* Families whose queues use buffers of vkl_buffer_create() and of models, `queue_family` included or not: buffers are then made with
+     * VK_SHARING_MODE_CONCURRENT. NULL and 0 (default), or no other family than queue_family: VK_SHARING_MODE_EXCLUSIVE, see "Queue families" below. Copied. */
+    const uint32_t *queue_families;
+    uint32_t queue_family_count;
+    /* For every vkCreate..., vkAllocateMemory, vkDestroy... and vkFreeMemory on this device. NULL: the driver's own. Copied; what it points to must stay. */
+    const VkAllocationCallbacks *allocation;
+    VklVulkanMemory memory; /* both functions NULL (default): vklstm takes blocks of device memory and divides them among its buffers */
 } VklVulkanImport;
+
+/* Queue families. A buffer with VK_SHARING_MODE_EXCLUSIVE belongs to one family at a time, ours or the program's, and nothing of vklstm's
+ * transfers ownership: where vklstm's queue is of another family than the program's and buffers are exclusive, the program does, before vklstm uses
+ * a buffer and after. On the side that gives: vkCmdPipelineBarrier with a VkBufferMemoryBarrier from its own writes (srcAccessMask) and
+ * from its family to the other (release); on the side that takes, after a semaphore: the same barrier, to its own reads and writes
+ * (dstAccessMask; acquire). vklstm's side of it is the program's to record too, in a command buffer for vklstm's family: what takes goes in front of vklstm's work, with
+ * VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT as destination; what gives behind it, with
+ * the same stage and VK_ACCESS_SHADER_WRITE_BIT as source (vkl_stream_copy and fill: TRANSFER). Contents that are not needed any more, as of scratch, need no transfer. Naming the families in
+ * queue_families spares all of this: then a semaphore is enough. Buffers of the program's are as the program has made them. Staging of vklstm's own is used by its queue alone, and
+ * always exclusive. */
 
 /* All fields 0 but struct_size. */
 VKL_API VklVulkanImport vkl_vulkan_import(void);
 
 /* Makes a device of the caller's. Handles must stay valid until vkl_device_destroy(), which destroys none of them.
- * Errors: VKL_ERROR_INVALID (a handle that is missing, a family without compute, only one lock callback), VKL_ERROR_UNSUPPORTED
+ * Errors: VKL_ERROR_INVALID (a handle that is missing, a family without compute or that is not there, half a pair of callbacks), VKL_ERROR_UNSUPPORTED
  * (below Vulkan 1.1; a function that the loader does not give; a build without Vulkan), memory, VKL_ERROR_VULKAN. */
 VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device);
 
@@ -65,7 +137,7 @@ VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer comm
 VKL_API VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, VkBuffer handle, uint64_t size, VklBuffer **buffer);
 
 /* The VkBuffer behind a buffer of ours, and where in it the buffer begins: for the caller's own shaders and copies. Usage is storage,
- * transfer source and destination, VK_SHARING_MODE_EXCLUSIVE.
+ * transfer source and destination; VK_SHARING_MODE_CONCURRENT where VklVulkanImport.queue_families names several, else EXCLUSIVE.
  * Errors: VKL_ERROR_UNSUPPORTED (not a Vulkan device). */
 VKL_API VklStatus vkl_buffer_vulkan(VklBuffer *buffer, VkBuffer *handle, VkDeviceSize *offset);
 

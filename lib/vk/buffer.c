@@ -6,23 +6,29 @@
 static const char *const usage_name[] = {"device", "upload", "readback"};
 
 /* `call`: the one that failed. */
-static VkResult make(VklDevice *device, VklBufferUsage usage, uint64_t size, VklVkBuffer *buffer, const char **call)
+static VkResult make(VklDevice *device, VklBufferUsage usage, uint64_t size, bool shared, VklVkBuffer *buffer, const char **call)
 {
     VklVkDevice *vk = vkl_vk(device);
+    /* What is flushed or invalidated is rounded to atoms; in memory that is given, only the buffer's own bytes are known to be there. */
+    if (vk->memory.allocate)
+        size = (size + vk->heap.atom - 1) / vk->heap.atom * vk->heap.atom;
     VkBufferCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
         .size = size,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
         .sharingMode = VK_SHARING_MODE_EXCLUSIVE,
     };
+    if (shared && vk->family_count) {
+        info.sharingMode = VK_SHARING_MODE_CONCURRENT;
+        info.queueFamilyIndexCount = vk->family_count;
+        info.pQueueFamilyIndices = vk->families;
+    }
     VklVkBuffer made = {.owned = true};
     *call = "vkCreateBuffer";
-    VkResult result = vk->functions.vkCreateBuffer(vk->handle, &info, NULL, &made.handle);
+    VkResult result = vk->functions.vkCreateBuffer(vk->handle, &info, vk->allocation, &made.handle);
     if (result)
         return result;
-    VkMemoryRequirements requirements;
-    vk->functions.vkGetBufferMemoryRequirements(vk->handle, made.handle, &requirements);
-    result = vkl_vk_memory_allocate(device, &requirements, usage, call, &made.memory);
+    result = vkl_vk_memory_allocate(device, made.handle, usage, call, &made.memory);
     if (result)
         goto fail;
     *call = "vkBindBufferMemory";
@@ -35,17 +41,17 @@ static VkResult make(VklDevice *device, VklBufferUsage usage, uint64_t size, Vkl
 fail_memory:
     vkl_vk_memory_free(device, &made.memory);
 fail:
-    vk->functions.vkDestroyBuffer(vk->handle, made.handle, NULL);
+    vk->functions.vkDestroyBuffer(vk->handle, made.handle, vk->allocation);
     return result;
 }
 
-VklStatus vkl_vk_buffer_make(VklDevice *device, VklBufferUsage usage, uint64_t size, VklVkBuffer *buffer)
+VklStatus vkl_vk_buffer_make(VklDevice *device, VklBufferUsage usage, uint64_t size, bool shared, VklVkBuffer *buffer)
 {
     const char *call;
-    VkResult result = make(device, usage, size, buffer, &call);
+    VkResult result = make(device, usage, size, shared, buffer, &call);
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY) {
         vkl_vk_collect(device);
-        result = make(device, usage, size, buffer, &call);
+        result = make(device, usage, size, shared, buffer, &call);
     }
     if (result)
         return vkl_vk_fail(device->context, device, NULL, result, call, "a buffer of %llu bytes (%s) on '%s'",
@@ -58,7 +64,7 @@ void vkl_vk_buffer_free(VklDevice *device, VklVkBuffer *buffer)
     VklVkDevice *vk = vkl_vk(device);
     if (!buffer->handle)
         return;
-    vk->functions.vkDestroyBuffer(vk->handle, buffer->handle, NULL);
+    vk->functions.vkDestroyBuffer(vk->handle, buffer->handle, vk->allocation);
     vkl_vk_memory_free(device, &buffer->memory);
     buffer->handle = VK_NULL_HANDLE;
 }
@@ -116,7 +122,7 @@ VklStatus vkl_vk_buffer_create(VklBuffer *buffer)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_create: the host refused %zu bytes",
                         sizeof(*made));
     vkl_vk_collect(device);
-    VklStatus status = vkl_vk_buffer_make(device, buffer->usage, buffer->size, made);
+    VklStatus status = vkl_vk_buffer_make(device, buffer->usage, buffer->size, true, made);
     if (status) {
         vkl_release(made);
         return status;

@@ -152,8 +152,8 @@ static VklStatus open_device(VklDevice *device, const char *caller)
         return vkl_fail(device->context, NULL, VKL_ERROR_UNSUPPORTED, "%s: the driver of '%s' does not give %s", caller,
                         device->info.name, missing);
     VkPhysicalDeviceProperties properties;
-    VkQueueFamilyProperties families[32];
-    uint32_t count = 32;
+    VkQueueFamilyProperties families[MOST_FAMILIES];
+    uint32_t count = MOST_FAMILIES;
     vk->instance_functions.vkGetPhysicalDeviceProperties(vk->physical, &properties);
     vk->instance_functions.vkGetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
     vk->timestamp_bits = vk->queue_family < count ? families[vk->queue_family].timestampValidBits : 0;
@@ -213,7 +213,7 @@ static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions
         .enabledExtensionCount = count,
         .ppEnabledExtensionNames = names,
     };
-    return vk->instance_functions.vkCreateDevice(vk->physical, &info, NULL, &vk->handle);
+    return vk->instance_functions.vkCreateDevice(vk->physical, &info, vk->allocation, &vk->handle);
 }
 
 VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDeviceLimits *limits, VklDevice **device)
@@ -278,7 +278,7 @@ VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDev
 
 fail_handle:
     if (vk->functions.vkDestroyDevice)
-        vk->functions.vkDestroyDevice(vk->handle, NULL);
+        vk->functions.vkDestroyDevice(vk->handle, vk->allocation);
 fail_device:
     vkl_vk_extensions_finish(&extensions);
     vkl_release(made);
@@ -314,6 +314,21 @@ static VklStatus check_import(VklContext *context, const VklVulkanImport *import
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_device_import_vulkan: %s is NULL; lock_queue and unlock_queue come together",
                         import->lock_queue ? "unlock_queue" : "lock_queue");
+    if (!import->memory.allocate != !import->memory.release)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_device_import_vulkan: memory.%s is NULL; allocate and release come together",
+                        import->memory.allocate ? "release" : "allocate");
+    const VkAllocationCallbacks *allocation = import->allocation;
+    if (allocation && (!allocation->pfnAllocation || !allocation->pfnReallocation || !allocation->pfnFree))
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_device_import_vulkan: allocation->%s is NULL; a VkAllocationCallbacks has three functions at least",
+                        !allocation->pfnAllocation     ? "pfnAllocation"
+                        : !allocation->pfnReallocation ? "pfnReallocation"
+                                                       : "pfnFree");
+    if (import->queue_family_count && !import->queue_families)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                        "vkl_device_import_vulkan: queue_families is NULL, but queue_family_count is %u",
+                        import->queue_family_count);
     if (import->extension_count && !import->extensions)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_device_import_vulkan: extensions is NULL, but extension_count is %u", import->extension_count);
@@ -324,10 +339,11 @@ static VklStatus check_import(VklContext *context, const VklVulkanImport *import
     return VKL_OK;
 }
 
-static VklStatus check_family(VklContext *context, const VklVkDevice *vk, const char *name)
+/* The queue's family, and those that buffers are shared among. */
+static VklStatus take_families(VklContext *context, VklVkDevice *vk, const VklVulkanImport *import, const char *name)
 {
-    VkQueueFamilyProperties families[32];
-    uint32_t count = 32;
+    VkQueueFamilyProperties families[MOST_FAMILIES];
+    uint32_t count = MOST_FAMILIES;
     vk->instance_functions.vkGetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
     if (vk->queue_family >= count)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
@@ -340,6 +356,20 @@ static VklStatus check_family(VklContext *context, const VklVkDevice *vk, const 
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_device_import_vulkan: queue_index is %u; family %u of '%s' has %u queues", vk->queue_index,
                         vk->queue_family, name, families[vk->queue_family].queueCount);
+    /* each once, as Vulkan wants them */
+    uint32_t named = UINT32_C(1) << vk->queue_family;
+    for (uint32_t i = 0; i < import->queue_family_count; i++) {
+        if (import->queue_families[i] >= count)
+            return vkl_fail(context, NULL, VKL_ERROR_INVALID,
+                            "vkl_device_import_vulkan: queue_families[%u] is %u; '%s' has %u queue families", i,
+                            import->queue_families[i], name, count);
+        named |= UINT32_C(1) << import->queue_families[i];
+    }
+    for (uint32_t family = 0; family < count; family++)
+        if (named >> family & 1)
+            vk->families[vk->family_count++] = family;
+    if (vk->family_count < 2)
+        vk->family_count = 0;
     return VKL_OK;
 }
 
@@ -380,11 +410,16 @@ VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *i
     vk->lock_queue = import->lock_queue;
     vk->unlock_queue = import->unlock_queue;
     vk->lock_user = import->lock_user;
+    vk->memory = import->memory;
+    if (import->allocation) {
+        vk->allocation_copy = *import->allocation;
+        vk->allocation = &vk->allocation_copy;
+    }
     VkPhysicalDeviceProperties properties;
     vk->instance_functions.vkGetPhysicalDeviceProperties(vk->physical, &properties);
     status = check_versions(context, "vkl_device_import_vulkan", import->api_version, &properties);
     if (!status)
-        status = check_family(context, vk, properties.deviceName);
+        status = take_families(context, vk, import, properties.deviceName);
     if (status)
         goto fail;
     VklVkPhysical physical = {
@@ -430,7 +465,7 @@ void vkl_vk_device_destroy(VklDevice *device)
     vkl_vk_pipelines_finish(device);
     vkl_vk_memory_finish(device);
     if (!vk->imported)
-        vk->functions.vkDestroyDevice(vk->handle, NULL);
+        vk->functions.vkDestroyDevice(vk->handle, vk->allocation);
     finish_mutexes(vk);
     vkl_release(vk);
 }

@@ -249,7 +249,8 @@ static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklEr
         .poolSizeCount = 1,
         .pPoolSizes = &size,
     };
-    VkResult result = vk_device->functions.vkCreateDescriptorPool(vk_device->handle, &pool_info, NULL, &vk->descriptors);
+    VkResult result =
+        vk_device->functions.vkCreateDescriptorPool(vk_device->handle, &pool_info, vk_device->allocation, &vk->descriptors);
     if (result) {
         status = vkl_vk_fail(device->context, device, error, result, "vkCreateDescriptorPool", "%u descriptor sets", count);
         goto out;
@@ -342,9 +343,9 @@ void vkl_vk_exec_destroy(VklExec *exec)
     if (!vk)
         return;
     if (vk->pool)
-        device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
+        device->functions.vkDestroyCommandPool(device->handle, vk->pool, device->allocation);
     if (vk->descriptors)
-        device->functions.vkDestroyDescriptorPool(device->handle, vk->descriptors, NULL);
+        device->functions.vkDestroyDescriptorPool(device->handle, vk->descriptors, device->allocation);
     vkl_release(vk->ops);
     vkl_release(vk);
 }
@@ -468,7 +469,7 @@ static VkResult record_replay(VklExec *exec, const char **call)
             .queueFamilyIndex = device->queue_family,
         };
         *call = "vkCreateCommandPool";
-        result = device->functions.vkCreateCommandPool(device->handle, &info, NULL, &vk->pool);
+        result = device->functions.vkCreateCommandPool(device->handle, &info, device->allocation, &vk->pool);
         if (result)
             return result;
     }

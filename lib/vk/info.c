@@ -47,9 +47,9 @@ bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice
 {
     uint32_t count = 0;
     functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
-    VkQueueFamilyProperties properties[32];
-    if (count > 32)
-        count = 32;
+    VkQueueFamilyProperties properties[MOST_FAMILIES];
+    if (count > MOST_FAMILIES)
+        count = MOST_FAMILIES;
     functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, properties);
     /* A family that cannot draw runs beside what the desktop draws. */
     for (int pass = 0; pass < 2; pass++) {
@@ -66,8 +66,8 @@ bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice
 
 static bool has_timestamps(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t family)
 {
-    VkQueueFamilyProperties properties[32];
-    uint32_t count = 32;
+    VkQueueFamilyProperties properties[MOST_FAMILIES];
+    uint32_t count = MOST_FAMILIES;
     functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, properties);
     return family < count && properties[family].timestampValidBits > 0;
 }

@@ -3,6 +3,8 @@
  * Device memory: blocks of one VkDeviceMemory each, from which buffers take parts. A driver may allow as few as 4,096 allocations,
  * and each of its own costs a trip to the kernel.
  *
+ * A program that imports its device may give the memory itself, for each buffer by a call (VklVulkanMemory): then there are no blocks.
+ *
  * A block is a list of segments in the order of their offsets, used or free; neighbours are never both free. A segment is the
  * handle of its allocation, so that freeing needs no memory. */
 #include "vk.h"
@@ -96,7 +98,7 @@ static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool
         .allocationSize = size,
         .memoryTypeIndex = type,
     };
-    VkResult result = vk->functions.vkAllocateMemory(vk->handle, &info, NULL, &made->handle);
+    VkResult result = vk->functions.vkAllocateMemory(vk->handle, &info, vk->allocation, &made->handle);
     if (result)
         goto fail;
     if (type_flags(&vk->heap, type) & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) {
@@ -117,7 +119,7 @@ static VkResult block_create(VklVkDevice *vk, uint32_t type, uint64_t size, bool
     return VK_SUCCESS;
 
 fail_memory:
-    vk->functions.vkFreeMemory(vk->handle, made->handle, NULL);
+    vk->functions.vkFreeMemory(vk->handle, made->handle, vk->allocation);
 fail:
     vkl_release(made);
     vkl_release(whole);
@@ -131,7 +133,7 @@ static void block_destroy(VklVkDevice *vk, VklVkBlock *block)
         link = &(*link)->next;
     *link = block->next;
     vk->heap.block_count[block->type]--;
-    vk->functions.vkFreeMemory(vk->handle, block->handle, NULL); /* unmaps */
+    vk->functions.vkFreeMemory(vk->handle, block->handle, vk->allocation); /* unmaps */
     while (block->segments) {
         VklVkSegment *segment = block->segments;
         block->segments = segment->next;
@@ -226,8 +228,8 @@ static VkResult take_from_type(VklVkDevice *vk, uint32_t type, uint64_t size, ui
     return result ? result : block_take(heap->memory, *block, size, alignment, segment);
 }
 
-VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *requirements, VklBufferUsage usage,
-                                const char **call, VklVkMemory *memory)
+static VkResult take_from_heap(VklDevice *device, const VkMemoryRequirements *requirements, VklBufferUsage usage,
+                               const char **call, VklVkMemory *memory)
 {
     VklVkDevice *vk = vkl_vk(device);
     VklVkHeap *heap = &vk->heap;
@@ -251,17 +253,106 @@ VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *r
             .segment = segment,
             .handle = block->handle,
             .offset = segment->offset,
+            .end = block->size,
+            .coherent = type_flags(heap, block->type) & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
             .host = block->host ? (char *)block->host + segment->offset : NULL,
         };
     pthread_mutex_unlock(&heap->mutex);
     return result;
 }
 
+/* ---- Memory that the importing program gives ---- */
+
+/* Nobody but the host's writes and reads needs whole atoms, and those only where memory is not coherent. */
+static bool has_whole_atoms(const VklVkHeap *heap, const VklVulkanAllocation *given)
+{
+    return type_flags(heap, given->memory_type) & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT || given->offset % heap->atom == 0;
+}
+
+/* What is wrong with an allocation, or NULL. */
+static const char *fault_of(const VklVkHeap *heap, const VklVulkanRequest *request, uint64_t alignment,
+                            const VklVulkanAllocation *given)
+{
+    bool mapped = request->required & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
+    if (!given->memory)
+        return "VklVulkanMemory.allocate, which gave no VkDeviceMemory,";
+    if (given->memory_type >= heap->properties.memoryTypeCount ||
+        !(request->requirements.memoryTypeBits >> given->memory_type & 1))
+        return "VklVulkanMemory.allocate, which gave memory of a type that was not allowed,";
+    if ((type_flags(heap, given->memory_type) & request->required) != request->required)
+        return "VklVulkanMemory.allocate, which gave memory without a property that was required,";
+    if (given->offset % alignment || (mapped && !has_whole_atoms(heap, given)))
+        return "VklVulkanMemory.allocate, which gave an offset that is not aligned,";
+    if (mapped && !given->mapped)
+        return "VklVulkanMemory.allocate, which gave no address of memory that the host must reach,";
+    return NULL;
+}
+
+static VkResult ask_program(VklDevice *device, VkBuffer buffer, const VkMemoryRequirements *requirements, VklBufferUsage usage,
+                            const char **call, VklVkMemory *memory)
+{
+    VklVkDevice *vk = vkl_vk(device);
+    static const VkMemoryPropertyFlags required[] = {0, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT};
+    static const VkMemoryPropertyFlags preferred[] = {VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+                                                      VK_MEMORY_PROPERTY_HOST_CACHED_BIT};
+    VklVulkanRequest request = {
+        .struct_size = sizeof(request),
+        .buffer = buffer,
+        .requirements = *requirements,
+        .usage = usage,
+        .required = required[usage],
+        .preferred = preferred[usage],
+    };
+    for (uint32_t type = 0; type < vk->heap.properties.memoryTypeCount; type++)
+        if (type_flags(&vk->heap, type) & UNWANTED)
+            request.requirements.memoryTypeBits &= ~(UINT32_C(1) << type);
+    if (usage != VKL_BUFFER_DEVICE && request.requirements.alignment < vk->heap.atom)
+        request.requirements.alignment = vk->heap.atom;
+    VklVulkanAllocation given = {0};
+    *call = "VklVulkanMemory.allocate";
+    VkResult result = vk->memory.allocate(vk->memory.user, &request, &given);
+    if (result)
+        return result < 0 ? result : VK_ERROR_UNKNOWN;
+    const char *fault = fault_of(&vk->heap, &request, requirements->alignment, &given);
+    if (fault) {
+        vk->memory.release(vk->memory.user, &given);
+        *call = fault;
+        return VK_ERROR_UNKNOWN;
+    }
+    VkMemoryPropertyFlags flags = type_flags(&vk->heap, given.memory_type);
+    bool reached = flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT && has_whole_atoms(&vk->heap, &given);
+    *memory = (VklVkMemory){
+        .handle = given.memory,
+        .offset = given.offset,
+        .end = UINT64_MAX, /* atoms fit into the buffer, whose size and offset are multiples of them */
+        .coherent = flags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+        .host = reached ? given.mapped : NULL,
+        .given = true,
+        .allocation = given,
+    };
+    return VK_SUCCESS;
+}
+
+/* ---- Both ---- */
+
+VkResult vkl_vk_memory_allocate(VklDevice *device, VkBuffer buffer, VklBufferUsage usage, const char **call, VklVkMemory *memory)
+{
+    VklVkDevice *vk = vkl_vk(device);
+    VkMemoryRequirements requirements;
+    vk->functions.vkGetBufferMemoryRequirements(vk->handle, buffer, &requirements);
+    return vk->memory.allocate ? ask_program(device, buffer, &requirements, usage, call, memory)
+                               : take_from_heap(device, &requirements, usage, call, memory);
+}
+
 void vkl_vk_memory_free(VklDevice *device, VklVkMemory *memory)
 {
-    if (!memory->block)
-        return;
     VklVkDevice *vk = vkl_vk(device);
+    if (memory->given)
+        vk->memory.release(vk->memory.user, &memory->allocation);
+    if (!memory->block) {
+        *memory = (VklVkMemory){0};
+        return;
+    }
     VklVkBlock *block = memory->block;
     VklVkSegment *segment = memory->segment;
     pthread_mutex_lock(&vk->heap.mutex);
@@ -285,16 +376,15 @@ void vkl_vk_memory_free(VklDevice *device, VklVkMemory *memory)
 static VkResult for_range(VklDevice *device, const VklVkMemory *memory, uint64_t offset, uint64_t size, bool flush)
 {
     VklVkDevice *vk = vkl_vk(device);
-    const VklVkBlock *block = memory->block;
-    if (type_flags(&vk->heap, block->type) & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+    if (memory->coherent)
         return VK_SUCCESS;
     uint64_t begin = (memory->offset + offset) / vk->heap.atom * vk->heap.atom;
     uint64_t end = round_up(memory->offset + offset + size, vk->heap.atom);
     VkMappedMemoryRange range = {
         .sType = VK_STRUCTURE_TYPE_MAPPED_MEMORY_RANGE,
-        .memory = block->handle,
+        .memory = memory->handle,
         .offset = begin,
-        .size = end < block->size ? end - begin : VK_WHOLE_SIZE,
+        .size = end < memory->end ? end - begin : VK_WHOLE_SIZE,
     };
     return flush ? vk->functions.vkFlushMappedMemoryRanges(vk->handle, 1, &range)
                  : vk->functions.vkInvalidateMappedMemoryRanges(vk->handle, 1, &range);

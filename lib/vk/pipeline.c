@@ -22,7 +22,8 @@ static VkResult create_layouts(VklVkDevice *vk, uint32_t bindings, const char **
         .pBindings = binding,
     };
     *call = "vkCreateDescriptorSetLayout";
-    VkResult result = vk->functions.vkCreateDescriptorSetLayout(vk->handle, &set_info, NULL, &pipelines->set_layouts[bindings]);
+    VkResult result =
+        vk->functions.vkCreateDescriptorSetLayout(vk->handle, &set_info, vk->allocation, &pipelines->set_layouts[bindings]);
     if (result)
         return result;
     VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof(VklArgs)};
@@ -34,7 +35,7 @@ static VkResult create_layouts(VklVkDevice *vk, uint32_t bindings, const char **
         .pPushConstantRanges = &range,
     };
     *call = "vkCreatePipelineLayout";
-    return vk->functions.vkCreatePipelineLayout(vk->handle, &info, NULL, &pipelines->layouts[bindings]);
+    return vk->functions.vkCreatePipelineLayout(vk->handle, &info, vk->allocation, &pipelines->layouts[bindings]);
 }
 
 VklStatus vkl_vk_pipelines_init(VklDevice *device)
@@ -42,7 +43,7 @@ VklStatus vkl_vk_pipelines_init(VklDevice *device)
     VklVkDevice *vk = vkl_vk(device);
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     const char *call = "vkCreatePipelineCache";
-    VkResult result = vk->functions.vkCreatePipelineCache(vk->handle, &info, NULL, &vk->pipelines.cache);
+    VkResult result = vk->functions.vkCreatePipelineCache(vk->handle, &info, vk->allocation, &vk->pipelines.cache);
     for (uint32_t bindings = 1; !result && bindings <= VKL_BINDINGS && bindings <= device->info.limits.storage_buffers;
          bindings++)
         result = create_layouts(vk, bindings, &call);
@@ -57,14 +58,14 @@ void vkl_vk_pipelines_finish(VklDevice *device)
     VklVkDevice *vk = vkl_vk(device);
     VklVkPipelines *pipelines = &vk->pipelines;
     for (size_t i = 0; i < pipelines->count; i++)
-        vk->functions.vkDestroyPipeline(vk->handle, pipelines->table[i].handle, NULL);
+        vk->functions.vkDestroyPipeline(vk->handle, pipelines->table[i].handle, vk->allocation);
     for (uint32_t bindings = 1; bindings <= VKL_BINDINGS; bindings++) {
-        vk->functions.vkDestroyPipelineLayout(vk->handle, pipelines->layouts[bindings], NULL);
-        vk->functions.vkDestroyDescriptorSetLayout(vk->handle, pipelines->set_layouts[bindings], NULL);
+        vk->functions.vkDestroyPipelineLayout(vk->handle, pipelines->layouts[bindings], vk->allocation);
+        vk->functions.vkDestroyDescriptorSetLayout(vk->handle, pipelines->set_layouts[bindings], vk->allocation);
         pipelines->layouts[bindings] = VK_NULL_HANDLE;
         pipelines->set_layouts[bindings] = VK_NULL_HANDLE;
     }
-    vk->functions.vkDestroyPipelineCache(vk->handle, pipelines->cache, NULL);
+    vk->functions.vkDestroyPipelineCache(vk->handle, pipelines->cache, vk->allocation);
     pipelines->cache = VK_NULL_HANDLE;
     vkl_release(pipelines->table);
     pipelines->table = NULL;
@@ -82,7 +83,7 @@ static VkResult create(VklVkDevice *vk, uint16_t kernel, const uint32_t spec[VKL
     };
     VkShaderModule module;
     *call = "vkCreateShaderModule";
-    VkResult result = vk->functions.vkCreateShaderModule(vk->handle, &module_info, NULL, &module);
+    VkResult result = vk->functions.vkCreateShaderModule(vk->handle, &module_info, vk->allocation, &module);
     if (result)
         return result;
     VkSpecializationMapEntry entries[VKL_SPEC_COUNT];
@@ -108,8 +109,8 @@ static VkResult create(VklVkDevice *vk, uint16_t kernel, const uint32_t spec[VKL
     if (vk->subgroup_size_control && spec[VKL_SPEC_SUBGROUP])
         info.stage.pNext = &subgroup;
     *call = "vkCreateComputePipelines";
-    result = vk->functions.vkCreateComputePipelines(vk->handle, vk->pipelines.cache, 1, &info, NULL, pipeline);
-    vk->functions.vkDestroyShaderModule(vk->handle, module, NULL);
+    result = vk->functions.vkCreateComputePipelines(vk->handle, vk->pipelines.cache, 1, &info, vk->allocation, pipeline);
+    vk->functions.vkDestroyShaderModule(vk->handle, module, vk->allocation);
     return result;
 }
 

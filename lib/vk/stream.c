@@ -157,7 +157,7 @@ static VklStatus stage(VklStream *stream, VklVkWork *work, VklBufferUsage usage,
             return no_memory(stream, "staging");
         found->usage = usage;
         found->size = size > CHUNK_SIZE ? (size + 15) & ~(uint64_t)15 : CHUNK_SIZE;
-        VklStatus status = vkl_vk_buffer_make(stream->device, usage, found->size, &found->buffer);
+        VklStatus status = vkl_vk_buffer_make(stream->device, usage, found->size, false, &found->buffer);
         if (status) {
             vkl_release(found);
             return vkl_fail_again(&stream->error, status);
@@ -178,7 +178,7 @@ static void queries_destroy(VklDevice *device, VklVkQueries *queries)
 {
     VklVkDevice *vk = vkl_vk(device);
     if (queries->pool)
-        vk->functions.vkDestroyQueryPool(vk->handle, queries->pool, NULL);
+        vk->functions.vkDestroyQueryPool(vk->handle, queries->pool, vk->allocation);
     vkl_release(queries->timed);
     vkl_release(queries);
 }
@@ -194,7 +194,7 @@ static VklStatus queries_create(VklStream *stream, VklVkQueries **queries)
         .queryType = VK_QUERY_TYPE_TIMESTAMP,
         .queryCount = QUERIES,
     };
-    VkResult result = device->functions.vkCreateQueryPool(device->handle, &info, NULL, &made->pool);
+    VkResult result = device->functions.vkCreateQueryPool(device->handle, &info, device->allocation, &made->pool);
     if (result) {
         vkl_release(made);
         return fail(stream, result, "vkCreateQueryPool", "of a profile");
@@ -287,7 +287,7 @@ static void work_destroy(VklDevice *device, VklVkWork *work)
 {
     VklVkDevice *vk = vkl_vk(device);
     if (work->fence)
-        vk->functions.vkDestroyFence(vk->handle, work->fence, NULL);
+        vk->functions.vkDestroyFence(vk->handle, work->fence, vk->allocation);
     vkl_release(work->reads);
     vkl_release(work->execs);
     vkl_release(work); /* its command buffer goes with the pool */
@@ -310,7 +310,7 @@ static VklStatus work_create(VklStream *stream, VklVkWork **work)
     made->execs = execs;
     made->reads = reads;
     VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
-    VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, NULL, &made->fence);
+    VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, device->allocation, &made->fence);
     if (result) {
         work_destroy(stream->device, made);
         return fail(stream, result, "vkCreateFence", "of a stream");
@@ -534,12 +534,12 @@ VklStatus vkl_vk_stream_create(VklStream *stream)
         .queueFamilyIndex = device->queue_family,
     };
     const char *call = "vkCreateCommandPool";
-    VkResult result = device->functions.vkCreateCommandPool(device->handle, &info, NULL, &vk->pool);
+    VkResult result = device->functions.vkCreateCommandPool(device->handle, &info, device->allocation, &vk->pool);
     if (!result)
         result = record_tail(device, vk, &call);
     if (result) {
         if (vk->pool)
-            device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
+            device->functions.vkDestroyCommandPool(device->handle, vk->pool, device->allocation);
         vkl_release(vk);
         return fail(stream, result, call, "of a stream");
     }
@@ -606,7 +606,7 @@ void vkl_vk_stream_destroy(VklStream *stream)
         vkl_exec_release(vk->execs[i]);
     vkl_release(vk->execs);
     if (vk->pool)
-        device->functions.vkDestroyCommandPool(device->handle, vk->pool, NULL);
+        device->functions.vkDestroyCommandPool(device->handle, vk->pool, device->allocation);
     vkl_release(vk);
     stream->impl = NULL;
     vkl_vk_collect(stream->device);

@@ -43,11 +43,15 @@ typedef struct VklVkBlock VklVkBlock;
 typedef struct VklVkSegment VklVkSegment;
 
 typedef struct VklVkMemory {
-    VklVkBlock *block; /* NULL: none */
+    VklVkBlock *block; /* NULL: none of the heap's */
     VklVkSegment *segment;
     VkDeviceMemory handle;
     uint64_t offset;
-    void *host; /* mapped address or NULL */
+    uint64_t end; /* where ranges to flush must end: of the whole VkDeviceMemory */
+    void *host;   /* mapped address or NULL */
+    bool coherent;
+    bool given; /* by the importing program: */
+    VklVulkanAllocation allocation;
 } VklVkMemory;
 
 typedef struct VklVkHeap {
@@ -61,8 +65,7 @@ typedef struct VklVkHeap {
 } VklVkHeap;
 
 /* `call`: the name of the one that failed. */
-VkResult vkl_vk_memory_allocate(VklDevice *device, const VkMemoryRequirements *requirements, VklBufferUsage usage,
-                                const char **call, VklVkMemory *memory);
+VkResult vkl_vk_memory_allocate(VklDevice *device, VkBuffer buffer, VklBufferUsage usage, const char **call, VklVkMemory *memory);
 void vkl_vk_memory_free(VklDevice *device, VklVkMemory *memory);
 /* Bytes of a mapped allocation, rounded to what the device wants; nothing is called where memory is coherent. */
 VkResult vkl_vk_memory_flush(VklDevice *device, const VklVkMemory *memory, uint64_t offset, uint64_t size);
@@ -79,8 +82,8 @@ typedef struct VklVkBuffer {
     uint64_t serial;          /* free when this submit is done */
 } VklVkBuffer;
 
-/* A buffer with memory, of undefined content. */
-VklStatus vkl_vk_buffer_make(VklDevice *device, VklBufferUsage usage, uint64_t size, VklVkBuffer *buffer);
+/* A buffer with memory, of undefined content; `shared`: among all queue families that an importing program has named. */
+VklStatus vkl_vk_buffer_make(VklDevice *device, VklBufferUsage usage, uint64_t size, bool shared, VklVkBuffer *buffer);
 void vkl_vk_buffer_free(VklDevice *device, VklVkBuffer *buffer);
 /* Frees the destroyed buffers that the GPU is done with. */
 void vkl_vk_collect(VklDevice *device);
@@ -115,12 +118,19 @@ VklStatus vkl_vk_pipeline_get(VklDevice *device, uint16_t kernel, const uint32_t
 
 /* ---- Device ---- */
 
+#define MOST_FAMILIES 32 /* that are looked at; devices have some six */
+
 typedef struct VklVkDevice {
     VklInstanceFunctions instance_functions;
     VklDeviceFunctions functions;
     VkPhysicalDevice physical;
     VkDevice handle;
     bool imported;
+    const VkAllocationCallbacks *allocation; /* NULL, or the importing program's, for each object that is made and destroyed */
+    VkAllocationCallbacks allocation_copy;
+    VklVulkanMemory memory; /* the importing program's, where its functions are not NULL; else memory comes from the heap */
+    uint32_t families[MOST_FAMILIES]; /* that buffers are shared among; family_count 0: they are exclusive */
+    uint32_t family_count;
     bool debug;                 /* names and labels */
     bool subgroup_size_control; /* enabled: pipelines may ask for a size */
 
