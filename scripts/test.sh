@@ -192,6 +192,16 @@ check_archive() { # a static library's names are everybody's; tests/link looks a
     }
 }
 
+check_allocation() { # host memory comes from the context's callbacks: lib/memory.c alone may call the C library's functions
+    local calls
+    calls=$(nm -A -u build/test/lib/libvklstm.a 2>/dev/null |
+        awk '$NF ~ /^(malloc|calloc|realloc|reallocarray|free|cfree|strdup|strndup|aligned_alloc|posix_memalign|memalign|asprintf|vasprintf|getline|open_memstream)$/ && $1 !~ /:memory\.c\.o:$/ {print $1 $NF}')
+    [ -z "$calls" ] || {
+        echo "past lib/memory.h:" $calls
+        return 1
+    }
+}
+
 consume_installed() {
     local consumer=$root/build/consumer warnings=(-std=c11 -Wall -Wextra -pedantic -Werror)
     rm -rf "$staging" "$consumer"
@@ -230,6 +240,7 @@ stage_package() {
     build_release || return 1
     check "public headers stand alone" check_headers
     check "names of the static library" check_archive
+    check "host memory by the callbacks alone" check_allocation
     check "installed library" consume_installed
     check "Meson subproject" consume_subproject
 }

@@ -33,7 +33,13 @@ static void on_log(void *user, VklLogLevel level, const char *message)
 
 VklContext *test_context(void)
 {
+    return test_context_with(vkl_context_desc().memory);
+}
+
+VklContext *test_context_with(VklHostMemory memory)
+{
     VklContextDesc desc = vkl_context_desc();
+    desc.memory = memory;
     desc.log = on_log;
     desc.debug = true;
     VklContext *context = NULL;

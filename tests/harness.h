@@ -25,6 +25,8 @@
 /* A context with `debug` set, one thread, and a log callback: a VKL_LOG_VALIDATION message goes to standard error and ends the
  * test's process with abort(). The caller destroys it. */
 VklContext *test_context(void);
+/* The same with host memory of the test's own. */
+VklContext *test_context_with(VklHostMemory memory);
 
 /* The device of the environment, and the CPU backend (also under VKL_TEST_LIMITS; plain C beside a Vulkan device). The caller destroys them. */
 VklDevice *test_device(VklContext *context);
