@@ -50,9 +50,20 @@ static bool fails(int function)
     return true;
 }
 
+/* In a function without such a parameter, `a` is this one. */
+static const VkAllocationCallbacks no_parameter;
+static const VkAllocationCallbacks *const a = &no_parameter;
+
+static void see_callbacks(const VkAllocationCallbacks *given)
+{
+    if (given != &no_parameter && (given ? given->pUserData : NULL) != spy.callbacks_user)
+        atomic_fetch_add(&spy.other_callbacks, 1);
+}
+
 #define X(name, parameters, arguments)                          \
     static VKAPI_ATTR VkResult VKAPI_CALL spy_##name parameters \
     {                                                           \
+        see_callbacks(a);                                       \
         if (fails(AT_##name))                                   \
             return spy.failure;                                 \
         return real.name arguments;                             \
@@ -60,6 +71,7 @@ static bool fails(int function)
 #define Y(name, parameters, arguments)                      \
     static VKAPI_ATTR void VKAPI_CALL spy_##name parameters \
     {                                                       \
+        see_callbacks(a);                                   \
         count(AT_##name);                                   \
         real.name arguments;                                \
     }
@@ -99,6 +111,48 @@ static VKAPI_ATTR void VKAPI_CALL memory_of(VkPhysicalDevice physical, VkPhysica
     }
 }
 
+static PFN_vkGetPhysicalDeviceQueueFamilyProperties real_families_of;
+
+static VKAPI_ATTR void VKAPI_CALL families_of(VkPhysicalDevice physical, uint32_t *family_count,
+                                              VkQueueFamilyProperties *families)
+{
+    uint32_t room = *family_count;
+    real_families_of(physical, family_count, families);
+    if (!spy.two_families || (families && room < *family_count + 1))
+        return;
+    if (families) { /* one for compute alone beside what there is */
+        families[*family_count] = families[0];
+        families[*family_count].queueFlags &= ~(VkQueueFlags)VK_QUEUE_GRAPHICS_BIT;
+    }
+    ++*family_count;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL make_buffer(VkDevice device, const VkBufferCreateInfo *info,
+                                                  const VkAllocationCallbacks *callbacks, VkBuffer *buffer)
+{
+    VkBufferCreateInfo changed = *info;
+    spy.sharing = info->sharingMode;
+    spy.sharing_families = info->queueFamilyIndexCount;
+    spy.buffer_size = info->size;
+    if (spy.two_families) { /* the device has no second one */
+        changed.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+        changed.queueFamilyIndexCount = 0;
+    }
+    return spy_vkCreateBuffer(device, &changed, callbacks, buffer);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL flush(VkDevice device, uint32_t range_count, const VkMappedMemoryRange *ranges)
+{
+    spy.range = *ranges;
+    return spy_vkFlushMappedMemoryRanges(device, range_count, ranges);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL invalidate(VkDevice device, uint32_t range_count, const VkMappedMemoryRange *ranges)
+{
+    spy.range = *ranges;
+    return spy_vkInvalidateMappedMemoryRanges(device, range_count, ranges);
+}
+
 /* A program never waits for work that it will not see the end of: the real wait comes first, so that what follows may be destroyed. */
 static VKAPI_ATTR VkResult VKAPI_CALL wait_for(VkDevice device, uint32_t fence_count, const VkFence *fences, VkBool32 all,
                                                uint64_t timeout)
@@ -129,6 +183,10 @@ static const struct {
     PFN_vkVoidFunction function;
     void *real;
 } spies[] = {{"vkAllocateMemory", (PFN_vkVoidFunction)allocate, &real.vkAllocateMemory},
+             {"vkCreateBuffer", (PFN_vkVoidFunction)make_buffer, &real.vkCreateBuffer},
+             {"vkFlushMappedMemoryRanges", (PFN_vkVoidFunction)flush, &real.vkFlushMappedMemoryRanges},
+             {"vkInvalidateMappedMemoryRanges", (PFN_vkVoidFunction)invalidate, &real.vkInvalidateMappedMemoryRanges},
+             {"vkGetPhysicalDeviceQueueFamilyProperties", (PFN_vkVoidFunction)families_of, &real_families_of},
              {"vkCreatePipelineCache", (PFN_vkVoidFunction)make_cache, &real.vkCreatePipelineCache},
              {"vkGetBufferMemoryRequirements", (PFN_vkVoidFunction)requirements_of, &real.vkGetBufferMemoryRequirements},
              {"vkGetFenceStatus", (PFN_vkVoidFunction)status_of, &real.vkGetFenceStatus},

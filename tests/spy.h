@@ -20,6 +20,13 @@ typedef struct Spy {
     void (*before)(const char *name); /* NULL, or called before each call, from its thread */
     const void *cache_data;           /* of the latest vkCreatePipelineCache */
     size_t cache_size;
+    bool two_families;           /* a second queue family is shown, for compute alone */
+    VkSharingMode sharing;       /* of the latest vkCreateBuffer */
+    uint32_t sharing_families;   /* and how many families it names */
+    VkDeviceSize buffer_size;    /* and its size */
+    VkMappedMemoryRange range;   /* that was flushed or invalidated last */
+    void *callbacks_user;        /* pUserData that every VkAllocationCallbacks should have; NULL: there should be none */
+    atomic_uint other_callbacks; /* calls with another */
 } Spy;
 extern Spy spy;
 
