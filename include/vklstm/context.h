@@ -50,15 +50,25 @@ typedef struct VklHostMemory {
     void *user; /* handed to both */
 } VklHostMemory;
 
+/* Progress of compiling: of the `total` pipelines that one call lacks (one that prepares, or the first of its kind that records), `done` are
+ * there. Called with 0 before the first, then once for each number up to `total`, unless one fails; from the calling thread and from those
+ * that compile, so several at once and not in order. Calls that lack no pipeline, and the CPU backend, which has none, never call it. It must
+ * not call back into vklstm. */
+typedef void (*VklPreparedFn)(void *user, uint32_t done, uint32_t total);
+
 typedef struct VklContextDesc {
     size_t struct_size; /* set by vkl_context_desc(); an unknown size is refused */
     VklLogFn log;       /* NULL: silent */
     void *log_user;
     VklLogLevel log_level;  /* messages up to this level are passed on; default VKL_LOG_WARNING */
-    uint32_t threads;       /* threads of the CPU backend, the caller's included. 1 (default): no thread is started.
-                               0: as many as the machine has cores. Results do not depend on it. */
-    VklParallelFn parallel; /* not NULL: used in place of threads of our own; `threads` then says how many tasks to make */
+    uint32_t threads;       /* threads of the CPU backend, and of what compiles pipelines, the caller's included. 1 (default): no
+                               thread is started. 0: as many as the machine has cores. Results do not depend on it. */
+    VklParallelFn parallel; /* not NULL: used in place of threads of our own; `threads` then says how many tasks the CPU backend
+                               makes. Called from any thread that calls into the context, also from several at once. No task waits
+                               for one that has not begun */
     void *parallel_user;
+    VklPreparedFn prepared; /* NULL (default): progress is not told */
+    void *prepared_user;
     bool debug; /* default false. Vulkan objects get names (VK_EXT_debug_utils, where present), and messages of validation
                    layers that the environment switched on arrive as VKL_LOG_VALIDATION. */
     VklHostMemory

@@ -91,7 +91,14 @@ static bool init_mutexes(VklVkDevice *vk)
             return false;
         }
     }
-    return true;
+    if (!pthread_cond_init(&vk->pipelines.compiled, NULL)) {
+        if (!pthread_rwlock_init(&vk->pipelines.cache_lock, NULL))
+            return true;
+        pthread_cond_destroy(&vk->pipelines.compiled);
+    }
+    for (size_t i = 0; i < count; i++)
+        pthread_mutex_destroy(mutexes[i]);
+    return false;
 }
 
 static void finish_mutexes(VklVkDevice *vk)
@@ -101,6 +108,8 @@ static void finish_mutexes(VklVkDevice *vk)
     pthread_mutex_destroy(&vk->pipelines.mutex);
     pthread_mutex_destroy(&vk->replay_mutex);
     pthread_mutex_destroy(&vk->zero_mutex);
+    pthread_cond_destroy(&vk->pipelines.compiled);
+    pthread_rwlock_destroy(&vk->pipelines.cache_lock);
 }
 
 /* A device around `vk`, whose instance functions and physical device are known; its VkDevice comes later. */

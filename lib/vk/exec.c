@@ -21,6 +21,7 @@ typedef struct Keys {
     Key *keys;
     uint32_t *slots; /* hash table: indices + 1, 0 where empty */
     uint32_t *of_op;
+    VklVkPipeline **pipelines; /* by op */
     size_t count, slot_count;
 } Keys;
 
@@ -39,7 +40,8 @@ static bool keys_init(const VklHostMemory *memory, Keys *keys, size_t ops)
     keys->keys = vkl_allocate(memory, ops, sizeof(*keys->keys));
     keys->slots = vkl_allocate(memory, keys->slot_count, sizeof(*keys->slots));
     keys->of_op = vkl_allocate(memory, ops, sizeof(*keys->of_op));
-    return keys->keys && keys->slots && keys->of_op;
+    keys->pipelines = vkl_allocate(memory, ops, sizeof(VklVkPipeline *));
+    return keys->keys && keys->slots && keys->of_op && keys->pipelines;
 }
 
 static uint32_t keys_add(Keys *keys, const Key *key)
@@ -214,14 +216,18 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
             status = bind_window(exec, op, binding, error, &key.windows[binding], &made->args);
         uint32_t spec[VKL_SPEC_COUNT];
         vkl_op_settle(op, &made->args, spec);
-        if (!status)
-            status = vkl_vk_pipeline_get(exec->device, op->kernel, spec, error, &made->pipeline);
         if (status)
             return status;
+        keys->pipelines[i] = vkl_vk_pipeline_row(exec->device, op->kernel, spec);
+        if (!keys->pipelines[i])
+            return vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for a pipeline");
         made->layout = vkl_vk(exec->device)->pipelines.layouts[op->bindings];
         keys->of_op[i] = keys_add(keys, &key);
     }
-    return VKL_OK;
+    VklStatus status = vkl_vk_pipelines_compile(exec->device, keys->pipelines, vk->count, error);
+    for (size_t i = 0; !status && i < vk->count; i++)
+        vk->ops[i].pipeline = keys->pipelines[i]->handle;
+    return status;
 }
 
 static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklError *error)

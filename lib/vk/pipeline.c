@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Pipelines of the kernels, and the layouts that they share. Every layout has room for the largest argument struct, so that kernels
- * with the same number of bindings have the same one. */
+ * with the same number of bindings have the same one.
+ *
+ * A device has a table of all pipelines that were ever asked for. What a call wants is first looked up as rows of the table, and then
+ * what is missing is compiled side by side, while nobody holds the table. */
 #include "shaders.h"
 #include "vk.h"
 
@@ -57,8 +60,11 @@ void vkl_vk_pipelines_finish(VklDevice *device)
 {
     VklVkDevice *vk = vkl_vk(device);
     VklVkPipelines *pipelines = &vk->pipelines;
-    for (size_t i = 0; i < pipelines->count; i++)
-        vk->functions.vkDestroyPipeline(vk->handle, pipelines->table[i].handle, vk->allocation);
+    for (size_t i = 0; i < pipelines->capacity; i++)
+        if (pipelines->table[i]) {
+            vk->functions.vkDestroyPipeline(vk->handle, pipelines->table[i]->handle, vk->allocation);
+            vkl_release(pipelines->table[i]);
+        }
     for (uint32_t bindings = 1; bindings <= VKL_BINDINGS; bindings++) {
         vk->functions.vkDestroyPipelineLayout(vk->handle, pipelines->layouts[bindings], vk->allocation);
         vk->functions.vkDestroyDescriptorSetLayout(vk->handle, pipelines->set_layouts[bindings], vk->allocation);
@@ -114,55 +120,208 @@ static VkResult create(VklVkDevice *vk, uint16_t kernel, const uint32_t spec[VKL
     return result;
 }
 
-static VkPipeline find(const VklVkPipelines *pipelines, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT])
+/* ---- The table ---- */
+
+static uint64_t hash_of(uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT])
 {
-    for (size_t i = 0; i < pipelines->count; i++)
-        if (pipelines->table[i].kernel == kernel && !memcmp(pipelines->table[i].spec, spec, sizeof(pipelines->table[i].spec)))
-            return pipelines->table[i].handle;
-    return VK_NULL_HANDLE;
+    uint64_t hash = kernel;
+    for (int i = 0; i < VKL_SPEC_COUNT; i++) {
+        hash = (hash ^ spec[i]) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+    }
+    return hash;
 }
 
-static bool reserve(const VklHostMemory *memory, VklVkPipelines *pipelines)
+/* Where the row is, or where it would be put. */
+static VklVkPipeline **find(VklVkPipelines *pipelines, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT])
 {
-    if (pipelines->count < pipelines->capacity)
+    size_t mask = pipelines->capacity - 1;
+    for (size_t slot = hash_of(kernel, spec) & mask;; slot = (slot + 1) & mask) {
+        const VklVkPipeline *row = pipelines->table[slot];
+        if (!row || (row->kernel == kernel && !memcmp(row->spec, spec, sizeof(row->spec))))
+            return &pipelines->table[slot];
+    }
+}
+
+/* At most three quarters of the table are in use. */
+static bool grow(const VklHostMemory *memory, VklVkPipelines *pipelines)
+{
+    if (pipelines->count < pipelines->capacity / 4 * 3)
         return true;
-    size_t capacity = pipelines->capacity ? 2 * pipelines->capacity : 32;
-    VklVkPipeline *table = vkl_reallocate(memory, pipelines->table, capacity, sizeof(*table));
-    if (!table)
+    VklVkPipelines larger = {.capacity = pipelines->capacity ? 2 * pipelines->capacity : 64};
+    larger.table = vkl_allocate(memory, larger.capacity, sizeof(VklVkPipeline *));
+    if (!larger.table)
         return false;
-    pipelines->table = table;
-    pipelines->capacity = capacity;
+    for (size_t i = 0; i < pipelines->capacity; i++) {
+        VklVkPipeline *row = pipelines->table[i];
+        if (row)
+            *find(&larger, row->kernel, row->spec) = row;
+    }
+    vkl_release(pipelines->table);
+    pipelines->table = larger.table;
+    pipelines->capacity = larger.capacity;
     return true;
 }
 
-VklStatus vkl_vk_pipeline_get(VklDevice *device, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT], VklError *error,
-                              VkPipeline *pipeline)
+VklVkPipeline *vkl_vk_pipeline_row(VklDevice *device, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT])
 {
     VklVkPipelines *pipelines = &vkl_vk(device)->pipelines;
-    const char *call = NULL;
-    VkResult result = VK_SUCCESS;
-    /* Held while a kernel is compiled: two threads that want the same one should not compile it twice. */
+    const VklHostMemory *memory = &device->context->desc.memory;
+    VklVkPipeline *row = NULL;
     pthread_mutex_lock(&pipelines->mutex);
-    VkPipeline found = find(pipelines, kernel, spec);
-    bool made = !found;
-    if (!found && !reserve(device->caps.memory, pipelines))
-        result = VK_ERROR_OUT_OF_HOST_MEMORY;
-    else if (!found)
-        result = create(vkl_vk(device), kernel, spec, &found, &call);
-    if (!result && made) {
-        VklVkPipeline *row = &pipelines->table[pipelines->count++];
-        row->kernel = kernel;
-        memcpy(row->spec, spec, sizeof(row->spec));
-        row->handle = found;
-        atomic_fetch_add(&device->pipelines, 1);
+    if (grow(memory, pipelines)) {
+        VklVkPipeline **slot = find(pipelines, kernel, spec);
+        if (!*slot && (*slot = vkl_allocate(memory, 1, sizeof(**slot)))) {
+            (*slot)->kernel = kernel;
+            memcpy((*slot)->spec, spec, sizeof((*slot)->spec));
+            pipelines->count++;
+        }
+        row = *slot;
     }
     pthread_mutex_unlock(&pipelines->mutex);
-    if (result)
-        return vkl_vk_fail(device->context, device, error, result, call ? call : "realloc", "kernel %s, workgroup %u, form %u",
-                           vkl_kernel_info[kernel].name, spec[VKL_SPEC_WORKGROUP], spec[VKL_SPEC_FORM]);
-    if (made)
-        vkl_vk_name(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)found, "vklstm %s, workgroup %u, form %u",
-                    vkl_kernel_info[kernel].name, spec[VKL_SPEC_WORKGROUP], spec[VKL_SPEC_FORM]);
-    *pipeline = found;
-    return VKL_OK;
+    return row;
+}
+
+/* ---- Compiling ---- */
+
+/* What one call wants compiled, on as many threads as the context gives. */
+typedef struct Batch {
+    VklDevice *device;
+    VklVkPipeline **rows; /* each once */
+    uint32_t count;
+    atomic_uint done;
+    pthread_mutex_t mutex; /* guards what follows: the failure that is reported, of the first of the rows that failed */
+    uint32_t failed;       /* count: none */
+    VkResult result;
+    const char *call;
+} Batch;
+
+static void report(Batch *batch)
+{
+    const VklContextDesc *desc = &batch->device->context->desc;
+    if (desc->prepared)
+        desc->prepared(desc->prepared_user, atomic_fetch_add(&batch->done, 1) + 1, batch->count);
+}
+
+/* Compiles a row unless somebody else does or did. With `wait`, somebody else is waited for; a row that failed there is tried here. No
+ * thread waits for a row that nobody is compiling at that moment, so a caller's loop may run tasks in any order, or on one thread. */
+static void settle(Batch *batch, uint32_t index, bool wait)
+{
+    VklVkDevice *vk = vkl_vk(batch->device);
+    VklVkPipelines *pipelines = &vk->pipelines;
+    VklVkPipeline *row = batch->rows[index];
+    pthread_mutex_lock(&pipelines->mutex);
+    while (wait && row->state == VKL_VK_PIPELINE_COMPILING)
+        pthread_cond_wait(&pipelines->compiled, &pipelines->mutex);
+    bool mine = row->state == VKL_VK_PIPELINE_ABSENT;
+    if (mine)
+        row->state = VKL_VK_PIPELINE_COMPILING;
+    pthread_mutex_unlock(&pipelines->mutex);
+    if (!mine)
+        return;
+
+    const char *call;
+    VkPipeline handle = VK_NULL_HANDLE;
+    pthread_rwlock_rdlock(&pipelines->cache_lock);
+    VkResult result = create(vk, row->kernel, row->spec, &handle, &call);
+    pthread_rwlock_unlock(&pipelines->cache_lock);
+    if (!result)
+        vkl_vk_name(batch->device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)handle, "vklstm %s, workgroup %u, form %u",
+                    vkl_kernel_info[row->kernel].name, row->spec[VKL_SPEC_WORKGROUP], row->spec[VKL_SPEC_FORM]);
+
+    pthread_mutex_lock(&pipelines->mutex);
+    row->handle = result ? VK_NULL_HANDLE : handle;
+    row->state = result ? VKL_VK_PIPELINE_ABSENT : VKL_VK_PIPELINE_READY;
+    pthread_cond_broadcast(&pipelines->compiled);
+    pthread_mutex_unlock(&pipelines->mutex);
+    if (!result) {
+        atomic_fetch_add(&batch->device->pipelines, 1);
+        return;
+    }
+    pthread_mutex_lock(&batch->mutex);
+    if (index < batch->failed) {
+        batch->failed = index;
+        batch->result = result;
+        batch->call = call;
+    }
+    pthread_mutex_unlock(&batch->mutex);
+}
+
+static bool has_failed(Batch *batch)
+{
+    pthread_mutex_lock(&batch->mutex);
+    bool failed = batch->failed < batch->count;
+    pthread_mutex_unlock(&batch->mutex);
+    return failed;
+}
+
+static bool is_ready(VklVkPipelines *pipelines, const VklVkPipeline *row)
+{
+    pthread_mutex_lock(&pipelines->mutex);
+    bool ready = row->state == VKL_VK_PIPELINE_READY;
+    pthread_mutex_unlock(&pipelines->mutex);
+    return ready;
+}
+
+static void compile_one(void *data, uint32_t index)
+{
+    Batch *batch = data;
+    if (has_failed(batch))
+        return;
+    settle(batch, index, false);
+    if (is_ready(&vkl_vk(batch->device)->pipelines, batch->rows[index])) {
+        report(batch);
+        batch->rows[index] = NULL; /* each task its own */
+    }
+}
+
+VklStatus vkl_vk_pipelines_compile(VklDevice *device, VklVkPipeline *const *rows, size_t count, VklError *error)
+{
+    VklVkPipelines *pipelines = &vkl_vk(device)->pipelines;
+    Batch batch = {.device = device};
+    size_t capacity = 0;
+    VklStatus status = VKL_OK;
+    pthread_mutex_lock(&pipelines->mutex);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t at = 0;
+        if (rows[i]->state == VKL_VK_PIPELINE_READY)
+            continue;
+        while (at < batch.count && batch.rows[at] != rows[i])
+            at++;
+        if (at < batch.count)
+            continue;
+        if (batch.count == capacity) {
+            capacity = capacity ? 2 * capacity : 16;
+            VklVkPipeline **larger = vkl_reallocate(&device->context->desc.memory, batch.rows, capacity, sizeof(*larger));
+            if (!larger) {
+                status = VKL_ERROR_HOST_MEMORY;
+                break;
+            }
+            batch.rows = larger;
+        }
+        batch.rows[batch.count++] = rows[i];
+    }
+    pthread_mutex_unlock(&pipelines->mutex);
+    if (status || pthread_mutex_init(&batch.mutex, NULL)) {
+        vkl_release(batch.rows);
+        return vkl_fail(device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for a list of pipelines");
+    }
+    batch.failed = batch.count;
+    if (batch.count && device->context->desc.prepared)
+        device->context->desc.prepared(device->context->desc.prepared_user, 0, batch.count);
+    vkl_parallel(device->context, batch.count, compile_one, &batch);
+    for (uint32_t i = 0; i < batch.count && batch.failed == batch.count; i++)
+        if (batch.rows[i]) {
+            settle(&batch, i, true);
+            if (batch.failed == batch.count)
+                report(&batch);
+        }
+    pthread_mutex_destroy(&batch.mutex);
+    if (batch.failed < batch.count) {
+        const VklVkPipeline *row = batch.rows[batch.failed];
+        status = vkl_vk_fail(device->context, device, error, batch.result, batch.call, "kernel %s, workgroup %u, form %u",
+                             vkl_kernel_info[row->kernel].name, row->spec[VKL_SPEC_WORKGROUP], row->spec[VKL_SPEC_FORM]);
+    }
+    vkl_release(batch.rows);
+    return status;
 }

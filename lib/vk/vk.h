@@ -95,26 +95,34 @@ VklStatus vkl_vk_buffer_invalidate(VklBuffer *buffer, uint64_t offset, uint64_t 
 
 /* ---- Pipelines ---- */
 
+typedef enum VklVkPipelineState { VKL_VK_PIPELINE_ABSENT, VKL_VK_PIPELINE_COMPILING, VKL_VK_PIPELINE_READY } VklVkPipelineState;
+
+/* A row of the table, which stays where it is as long as the device. `state` and `handle` are guarded by the table's mutex; `handle` stays
+ * what it is once the row is ready. */
 typedef struct VklVkPipeline {
     uint16_t kernel;
     uint32_t spec[VKL_SPEC_COUNT];
+    VklVkPipelineState state;
     VkPipeline handle;
 } VklVkPipeline;
 
 typedef struct VklVkPipelines {
-    pthread_mutex_t mutex;
+    pthread_mutex_t mutex;       /* not held while something is compiled */
+    pthread_cond_t compiled;     /* some row is ready, or has failed */
+    pthread_rwlock_t cache_lock; /* of `cache`: read while something is compiled, written while another is merged into it */
     VkPipelineCache cache;
     VkDescriptorSetLayout set_layouts[VKL_BINDINGS + 1]; /* by number of bindings; [0] is unused */
     VkPipelineLayout layouts[VKL_BINDINGS + 1];
-    VklVkPipeline *table;
+    VklVkPipeline **table; /* open addressing; capacity is a power of two */
     size_t count, capacity;
 } VklVkPipelines;
 
 VklStatus vkl_vk_pipelines_init(VklDevice *device);
 void vkl_vk_pipelines_finish(VklDevice *device);
-/* The pipeline of a kernel with its specialization constants, made when first asked for. */
-VklStatus vkl_vk_pipeline_get(VklDevice *device, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT], VklError *error,
-                              VkPipeline *pipeline);
+/* The row of a kernel with its specialization constants, made when first asked for; NULL where the host refuses memory. */
+VklVkPipeline *vkl_vk_pipeline_row(VklDevice *device, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT]);
+/* Compiles what is not ready of these rows, which may repeat, on the context's threads; what another thread compiles meanwhile is waited for. */
+VklStatus vkl_vk_pipelines_compile(VklDevice *device, VklVkPipeline *const *rows, size_t count, VklError *error);
 
 /* ---- Device ---- */
 
