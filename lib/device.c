@@ -236,6 +236,32 @@ uint64_t vkl_device_pipelines(const VklDevice *device)
     return atomic_load(&device->pipelines);
 }
 
+VklStatus vkl_device_cache_get(VklDevice *device, void *data, size_t *size)
+{
+    if (!device)
+        return VKL_ERROR_INVALID;
+    if (!size)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_device_cache_get: size is NULL");
+    if (device->backend->cache_get)
+        return device->backend->cache_get(device, data, size);
+    *size = 0;
+    return VKL_OK;
+}
+
+VklStatus vkl_device_cache_put(VklDevice *device, const void *data, size_t size)
+{
+    if (!device)
+        return VKL_ERROR_INVALID;
+    if (!size) /* what a device without pipelines gives, or a file that is not there */
+        return VKL_OK;
+    if (!data)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_device_cache_put: data is NULL, and size is %zu", size);
+    if (device->backend->cache_put)
+        return device->backend->cache_put(device, data, size);
+    return vkl_fail(device->context, NULL, VKL_ERROR_FORMAT,
+                    "vkl_device_cache_put: a cache of %zu bytes is refused: '%s' has no pipelines", size, device->info.name);
+}
+
 const char *vkl_device_error(const VklDevice *device)
 {
     return vkl_context_error(device->context);

@@ -181,7 +181,9 @@ typedef struct VklTransferArgs {
 
 struct VklBackend {
     const char *name;
-    void (*device_destroy)(VklDevice *device);     /* impl only */
+    void (*device_destroy)(VklDevice *device);                           /* impl only */
+    VklStatus (*cache_get)(VklDevice *device, void *data, size_t *size); /* both NULL: no pipelines */
+    VklStatus (*cache_put)(VklDevice *device, const void *data, size_t size);
     VklStatus (*buffer_create)(VklBuffer *buffer); /* device, usage, size are set; zero-filled before it is used */
     void (*buffer_destroy)(VklBuffer *buffer);     /* impl only; deferred while submitted work may use it */
     VklStatus (*buffer_flush)(VklBuffer *buffer, uint64_t offset, uint64_t size);

@@ -120,6 +120,25 @@ VKL_API VklContext *vkl_device_context(const VklDevice *device);
 /* How many pipelines the device has compiled so far; 0 for the CPU backend, which has none. */
 VKL_API uint64_t vkl_device_pipelines(const VklDevice *device);
 
+/* What the driver keeps of the pipelines compiled so far, to be put back into a device of a later run, which then compiles in less time
+ * (how much less is the driver's affair: some keep nothing). The library writes no file: that is the program's.
+ *
+ *     size_t size;
+ *     vkl_device_cache_get(device, NULL, &size);
+ *     void *data = malloc(size);
+ *     vkl_device_cache_get(device, data, &size);
+ *
+ * With `data` NULL, `*size` is set to the bytes needed; else at most `*size` bytes are written, and `*size` is set to how many were. They
+ * begin with a header of the library's: device, driver, length and checksum. The CPU backend has no pipelines, and 0 bytes.
+ * Errors: VKL_ERROR_INVALID, VKL_ERROR_LIMIT (`*size` is too small, and is set to what is needed: another thread has compiled meanwhile), memory. */
+VKL_API VklStatus vkl_device_cache_get(VklDevice *device, void *data, size_t *size);
+
+/* Adds such bytes to what the device has; `data` is not needed after the call. Best before anything is prepared. 0 bytes are accepted and
+ * change nothing. Bytes of another device or driver, cut short or changed in any place never reach the driver, and change nothing: a
+ * program goes on without them.
+ * Errors: VKL_ERROR_FORMAT (such bytes; the message says which), VKL_ERROR_INVALID, memory. */
+VKL_API VklStatus vkl_device_cache_put(VklDevice *device, const void *data, size_t size);
+
 /* vkl_context_error() of the device's context. */
 VKL_API const char *vkl_device_error(const VklDevice *device);
 

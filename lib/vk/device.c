@@ -13,6 +13,8 @@
 const VklBackend vkl_vk_backend = {
     .name = "vulkan",
     .device_destroy = vkl_vk_device_destroy,
+    .cache_get = vkl_vk_cache_get,
+    .cache_put = vkl_vk_cache_put,
     .buffer_create = vkl_vk_buffer_create,
     .buffer_destroy = vkl_vk_buffer_destroy,
     .buffer_flush = vkl_vk_buffer_flush,

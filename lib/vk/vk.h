@@ -124,6 +124,9 @@ VklVkPipeline *vkl_vk_pipeline_row(VklDevice *device, uint16_t kernel, const uin
 /* Compiles what is not ready of these rows, which may repeat, on the context's threads; what another thread compiles meanwhile is waited for. */
 VklStatus vkl_vk_pipelines_compile(VklDevice *device, VklVkPipeline *const *rows, size_t count, VklError *error);
 
+VklStatus vkl_vk_cache_get(VklDevice *device, void *data, size_t *size);
+VklStatus vkl_vk_cache_put(VklDevice *device, const void *data, size_t size);
+
 /* ---- Device ---- */
 
 #define MOST_FAMILIES 32 /* that are looked at; devices have some six */
