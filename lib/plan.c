@@ -127,6 +127,11 @@ void vkl_plan_end(VklPlan *plan, VklOp *op)
 {
     if (plan->status)
         return;
+    if (plan->counting == VKL_COUNTING_ROWS && !op->counted.rows) {
+        vkl_plan_fail(plan, VKL_ERROR_UNSUPPORTED, "%s: its workgroups do not follow a number of rows on the device",
+                      vkl_kernel_info[op->kernel].name);
+        return;
+    }
     const VklBind *first = NULL;
     for (int i = 0; i < op->bindings; i++) {
         if (op->bind[i].slot == VKL_SLOT_NONE)

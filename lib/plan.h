@@ -47,7 +47,11 @@
     X(LOSS, "loss")           \
     X(MOMENTS, "moments")     \
     X(STATE, "state")         \
-    X(DATA, "data")
+    X(DATA, "data")           \
+    X(H, "h")                 \
+    X(C, "c")                 \
+    X(RESET, "reset")         \
+    X(AGENTS, "count")
 
 typedef enum VklSlot {
 #define X(name, text) VKL_SLOT_##name,
@@ -61,6 +65,9 @@ extern const char *const vkl_slot_name[VKL_SLOT_COUNT];
 
 enum { VKL_READ = 1, VKL_WRITE = 2, VKL_READ_WRITE = 3 };
 
+/* A recorder may let a binding see more of its slot, to the next multiples of so many bytes. */
+#define VKL_WINDOW_GRID (UINT64_C(1) << 16)
+
 /* What one binding of an op sees. A binding that a kernel has but an op does not need (no bias, say) repeats another
  * binding's window, read-only, so that every descriptor is valid. */
 typedef struct VklBind {
@@ -68,6 +75,13 @@ typedef struct VklBind {
     uint8_t access;        /* VKL_READ, VKL_WRITE, both; 0 for a repeated window */
     uint64_t offset, size; /* bytes in the slot; offset is a multiple of the alignment */
 } VklBind;
+
+/* How an op's workgroups follow from the number of rows, as TALLY computes them; rows 0: they do not. */
+typedef struct VklCounted {
+    uint32_t way;
+    uint64_t first, rows, block, items, group;
+    uint64_t at; /* element of the workspace where TALLY leaves them */
+} VklCounted;
 
 typedef struct VklOp {
     uint16_t kernel;
@@ -77,6 +91,7 @@ typedef struct VklOp {
     uint32_t groups[3];
     VklBind bind[VKL_BINDINGS];
     VklArgs args;
+    VklCounted counted;
     uint64_t work;       /* CPU backend: independent items, rows or elements, that may be run in parts */
     uint64_t work_cost;  /* about how many multiply-adds an item costs, for choosing the size of the parts */
     double flops, bytes; /* for profiles; where an emitter leaves them 0, vkl_op_flops() and vkl_op_bytes() derive them */
@@ -109,13 +124,18 @@ typedef struct VklTouched {
     uint64_t begin, end;
 } VklTouched;
 
+/* Whether ops are for as many rows as a number on the device says: of OFF none, of ROWS each must be, or the plan fails; WHOLE: what does
+ * not depend on rows is done as a whole. */
+typedef enum VklCounting { VKL_COUNTING_OFF, VKL_COUNTING_ROWS, VKL_COUNTING_WHOLE } VklCounting;
+
 typedef struct VklPlan {
     const VklCaps *caps;
     VklOp *ops;
     size_t count, capacity;
     uint64_t slot_size[VKL_SLOT_COUNT]; /* bytes that the ops use of each slot: a bound buffer must be as large */
-    bool halves;                        /* products may round operands to halves: set by who plans a layer of halves */
-    VklTouched *touched;                /* since the last barrier */
+    VklCounting counting;
+    bool halves;         /* products may round operands to halves: set by who plans a layer of halves */
+    VklTouched *touched; /* since the last barrier */
     size_t touched_count, touched_capacity;
     VklStatus status;
     char error[256];
@@ -142,6 +162,18 @@ typedef struct VklOperand {
 /* A call of any kernel with arguments as they are (offsets are filled in), for `invocations` in a row. What a binding cannot reach is refused. */
 void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand *operands,
                    const VklArgs *args, uint64_t work, uint64_t work_cost);
+
+/* The same for rows: `per_row` invocations of each of `rows` rows, the first of which is number `first` of all; work is rows. */
+void vkl_plan_call_rows(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t per_row, const VklOperand *operands,
+                        const VklArgs *args, uint64_t first, uint64_t rows, uint64_t row_cost);
+
+/* ---- Counted ops (plan_count.c) ---- */
+
+/* Ends a plan of VKL_COUNTING_ROWS: puts in front of it what computes its ops' workgroups from `count`, and their place behind all else in
+ * the workspace. */
+void vkl_plan_count(VklPlan *plan, VklArray count);
+/* The op for the first `live` of its rows alone: backends without indirect dispatches. */
+void vkl_op_limit(VklOp *op, uint64_t live);
 
 /* ---- Emitters: one for each kernel; they split what is too large for the device and refuse what cannot be split ---- */
 
@@ -242,6 +274,21 @@ typedef struct VklMove {
     const VklDraw *draw;
 } VklMove;
 void vkl_plan_move(VklPlan *plan, const VklMove *move);
+
+/* ROWS, cut where a binding or a dispatch does not reach. */
+typedef struct VklRowsPiece {
+    VklArray arena, other;
+    uint64_t columns;
+} VklRowsPiece;
+
+typedef struct VklRows {
+    uint32_t form; /* VKL_ROWS_LOAD ... */
+    uint64_t rows;
+    VklRowsPiece piece[2];
+    size_t count;
+    VklArray guard; /* LOAD: [rows]; STORE: one number; may be absent */
+} VklRows;
+void vkl_plan_rows(VklPlan *plan, const VklRows *rows);
 
 /* Between floats and halves, in windows. PACK: dst has (count + 1) / 2 elements; UNPACK: src has them. ROUND leaves the numbers of the two
  * ranges `exact` as they are, begin and end each. */

@@ -96,7 +96,9 @@ static void direct_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Ti
                          const VklDirectShape *shape)
 {
     if (shape->kernel == VKL_KERNEL_GEMM_DIRECT) { /* one invocation for each block of C */
-        vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * blocks(t->n, VKL_GEMM_DIRECT_BLOCK));
+        uint64_t across = blocks(t->n, VKL_GEMM_DIRECT_BLOCK);
+        vkl_plan_linear(plan, op, blocks(t->m, VKL_GEMM_DIRECT_BLOCK) * across);
+        vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, t->m0, t->m, VKL_GEMM_DIRECT_BLOCK, across, plan->caps->workgroup);
         return;
     }
     struct VklGemmArgs *args = &op->args.GEMM;
@@ -111,9 +113,11 @@ static void direct_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Ti
     op->groups[0] = (uint32_t)blocks(t->n, columns);
     op->groups[1] = (uint32_t)blocks(t->m, rows);
     op->groups[2] = 1;
+    vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, rows, 1, 1);
 }
 
-static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pieces *pieces, const VklGemmShape *shape)
+static void tiled_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Tile *t, const Pieces *pieces,
+                        const VklGemmShape *shape)
 {
     struct VklGemmArgs *args = &op->args.GEMM;
     uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS];
@@ -128,9 +132,10 @@ static void tiled_shape(VklOp *op, const VklGemm *gemm, const Tile *t, const Pie
     op->groups[0] = (uint32_t)blocks(t->n, columns);
     op->groups[1] = (uint32_t)blocks(t->m, rows);
     op->groups[2] = (uint32_t)shape->slices;
+    vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, rows, 1, 1);
 }
 
-static void coop_shape(VklOp *op, const Tile *t, const VklGemmShape *shape)
+static void coop_shape(VklPlan *plan, VklOp *op, const Tile *t, const VklGemmShape *shape)
 {
     struct VklGemmArgs *args = &op->args.GEMM_COOP;
     uint32_t form = op->spec[VKL_SPEC_FORM];
@@ -141,6 +146,7 @@ static void coop_shape(VklOp *op, const Tile *t, const VklGemmShape *shape)
     op->groups[0] = (uint32_t)blocks(t->n, VKL_GEMM_COOP_TILE);
     op->groups[1] = (uint32_t)blocks(t->m, VKL_GEMM_COOP_TILE);
     op->groups[2] = (uint32_t)shape->slices;
+    vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, VKL_GEMM_COOP_TILE, 1, 1);
 }
 
 static void reduce(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_t slices, bool first, bool last)
@@ -165,6 +171,7 @@ static void reduce(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_t s
     args->bias_rows = bias_rows;
     args->activation = last ? (uint32_t)gemm->activation : VKL_ACTIVATION_NONE;
     vkl_plan_linear(plan, op, t->m * t->n);
+    vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, t->m0, t->m, 1, t->n, plan->caps->workgroup);
     op->work = t->m * t->n;
     op->work_cost = slices;
     vkl_plan_end(plan, op);
@@ -233,9 +240,9 @@ static void gemm_tile(VklPlan *plan, const VklGemm *gemm, const Tile *t, uint64_
     if (direct)
         direct_shape(plan, op, gemm, t, &pieces, &block);
     else if (coop)
-        coop_shape(op, t, &shape);
+        coop_shape(plan, op, t, &shape);
     else
-        tiled_shape(op, gemm, t, &pieces, &shape);
+        tiled_shape(plan, op, gemm, t, &pieces, &shape);
     op->work = t->m;
     op->work_cost = t->n * t->k;
     vkl_plan_end(plan, op);

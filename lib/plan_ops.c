@@ -63,6 +63,7 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         args->c_next = within(&c, c_next);
         args->keep = step->keep;
         vkl_plan_linear(plan, op, count);
+        vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, row, rows, 1, units, plan->caps->workgroup);
         op->work = rows;
         op->work_cost = units * (args->k * 4 + 64);
         vkl_plan_end(plan, op);
@@ -160,12 +161,13 @@ void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
 
 /* ---- Any kernel ---- */
 
-void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand *operands,
-                   const VklArgs *args, uint64_t work, uint64_t work_cost)
+/* NULL: the plan has failed. */
+static VklOp *begin_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand *operands,
+                         const VklArgs *args)
 {
     VklOp *op = vkl_plan_op(plan, kernel);
     if (!op)
-        return;
+        return NULL;
     op->args = *args;
     for (int i = 0; i < op->bindings; i++) {
         op->args.offset[i] = 0;
@@ -174,8 +176,29 @@ void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invo
     }
     op->spec[VKL_SPEC_FORM] = form;
     vkl_plan_linear(plan, op, invocations);
+    return op;
+}
+
+void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand *operands,
+                   const VklArgs *args, uint64_t work, uint64_t work_cost)
+{
+    VklOp *op = begin_call(plan, kernel, form, invocations, operands, args);
+    if (!op)
+        return;
     op->work = work;
     op->work_cost = work_cost;
+    vkl_plan_end(plan, op);
+}
+
+void vkl_plan_call_rows(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t per_row, const VklOperand *operands,
+                        const VklArgs *args, uint64_t first, uint64_t rows, uint64_t row_cost)
+{
+    VklOp *op = begin_call(plan, kernel, form, rows * per_row, operands, args);
+    if (!op)
+        return;
+    vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, first, rows, 1, per_row, plan->caps->workgroup);
+    op->work = rows;
+    op->work_cost = row_cost;
     vkl_plan_end(plan, op);
 }
 
@@ -242,6 +265,60 @@ void vkl_plan_copy(VklPlan *plan, const VklCopyPiece *pieces, size_t count)
     }
     if (taken)
         copy_op(plan, together, taken, &arena);
+}
+
+/* ---- Rows ---- */
+
+static void rows_op(VklPlan *plan, const VklRows *rows, uint64_t first, uint64_t count)
+{
+    bool load = rows->form == VKL_ROWS_LOAD, two = rows->count == 2;
+    const VklRowsPiece *one = &rows->piece[0], *other = &rows->piece[1];
+    uint64_t columns = one->columns + (two ? other->columns : 0);
+    VklArray at[2] = {vkl_array_at(one->arena, first * one->columns), VKL_NO_ARRAY};
+    Cover arena = {.begin = VKL_NO_ARRAY};
+    cover_add(&arena, at[0], count * one->columns);
+    if (two) {
+        at[1] = vkl_array_at(other->arena, first * other->columns);
+        cover_add(&arena, at[1], count * other->columns);
+    }
+    VklArgs args = {.ROWS = {.rows = (uint32_t)count,
+                             .first = (uint32_t)first,
+                             .columns0 = (uint32_t)one->columns,
+                             .columns1 = two ? (uint32_t)other->columns : 0,
+                             .at0 = within(&arena, at[0]),
+                             .at1 = two ? within(&arena, at[1]) : 0,
+                             .guarded = vkl_has(rows->guard)}};
+    int access = load ? VKL_READ : VKL_WRITE;
+    VklOperand operands[VKL_BINDINGS] = {{arena.begin, cover_count(&arena), load ? VKL_WRITE : VKL_READ},
+                                         {vkl_array_at(one->other, first * one->columns), count * one->columns, access},
+                                         {two ? vkl_array_at(other->other, first * other->columns) : VKL_NO_ARRAY,
+                                          two ? count * other->columns : 0, two ? access : 0},
+                                         {rows->guard, load ? first + count : 1, vkl_has(rows->guard) ? VKL_READ : 0}};
+    vkl_plan_call_rows(plan, VKL_KERNEL_ROWS, rows->form, columns, operands, &args, first, count, columns);
+}
+
+void vkl_plan_rows(VklPlan *plan, const VklRows *rows)
+{
+    uint64_t window = vkl_plan_window(plan), columns = 0;
+    Cover arena = {.begin = VKL_NO_ARRAY};
+    for (size_t i = 0; i < rows->count; i++) {
+        columns += rows->piece[i].columns;
+        cover_add(&arena, rows->piece[i].arena, rows->rows * rows->piece[i].columns);
+    }
+    uint64_t invocations = (uint64_t)plan->caps->workgroup * plan->caps->workgroups[0] * plan->caps->workgroups[1];
+    uint64_t most = smaller(larger(smaller(invocations, UINT32_MAX / 2) / columns, 1), rows->rows);
+    if (rows->count == 2 && (cover_count(&arena) > window || most < rows->rows)) {
+        for (size_t i = 0; i < 2; i++) {
+            VklRows one = *rows;
+            one.piece[0] = rows->piece[i];
+            one.count = 1;
+            vkl_plan_rows(plan, &one);
+        }
+        return;
+    }
+    most = rows->count == 1 ? smaller(most, larger(window / columns, 1)) : most;
+    for (uint64_t first = 0; first < rows->rows && !plan->status; first += most)
+        rows_op(plan, rows, first, smaller(most, rows->rows - first));
 }
 
 /* ---- Strided copies, dropout ---- */
@@ -367,8 +444,8 @@ void vkl_plan_spread(VklPlan *plan, const VklSpread *spread)
                                   {vkl_array_at(spread->x, row * spread->x_ld), span(rows, spread->x_ld, spread->units),
                                    spread->back ? VKL_WRITE : VKL_READ},
                                   {spread->bias, bias, bias ? VKL_READ : 0}};
-        vkl_plan_call(plan, VKL_KERNEL_SPREAD, spread->back, rows * spread->units, operands, &args, rows,
-                      spread->units * spread->gates);
+        vkl_plan_call_rows(plan, VKL_KERNEL_SPREAD, spread->back, spread->units, operands, &args, row, rows,
+                           spread->units * spread->gates);
     }
 }
 

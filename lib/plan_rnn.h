@@ -63,7 +63,9 @@ bool vkl_rnn_measure(const VklRnnDesc *desc, uint64_t T, uint64_t N, VklRnnSizes
 uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool training);
 uint64_t vkl_rnn_backward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool lengths);
 
-/* One pass. Absent arrays as in rnn.h. */
+/* One pass. Absent arrays as in rnn.h.
+ * A step of agents: T is 1, one direction forward, inference; states come from h and c, but for rows that `reset` names, and go back there. With `count`
+ * its ops are counted (VKL_COUNTING_ROWS). */
 typedef struct VklRnnPass {
     const VklRnnDesc *desc;
     uint64_t T, N;
@@ -71,8 +73,10 @@ typedef struct VklRnnPass {
     bool
         zero_states; /* the initial slots of h and c in the reserve are known to hold zeros: h0 and c0 are absent and nothing is written */
     VklArray params, x, lengths, h0, c0, y, hn, cn;
-    VklArray reserve;                             /* training */
-    VklArray workspace;                           /* of forward, of backward */
+    VklArray reserve;   /* training */
+    VklArray workspace; /* of forward, of backward */
+    bool agents;        /* a step of agents, see below */
+    VklArray h, c, reset, count;
     VklArray gy, ghn, gcn, dx, dh0, dc0, dparams; /* backward */
     bool accumulate, padded;                      /* padded: the padding behind dparams is known to be zero */
     uint64_t seed, first_row, first_step;

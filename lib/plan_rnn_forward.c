@@ -44,14 +44,17 @@ void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place)
 {
     const Side *side = &layers->work.side;
     uint64_t H = layers->H;
+    VklCounting counting = layers->plan->counting;
     if (layers->fused)
         return;
+    layers->plan->counting = VKL_COUNTING_WHOLE; /* what follows is of the layer, not of rows */
     if (vkl_has(layers->pass->lengths))
         move(layers, side_at(layers, side->lengths), layers->N, layers->pass->lengths, layers->N, 1, layers->N, false);
     if (place->peephole != VKL_RNN_NONE)
         move(layers, side_at(layers, side->peephole), 3 * H, param(layers, place->peephole), 3 * H, 1, 3 * H, false);
     if (layers->form.gru_after && place->b_hh != VKL_RNN_NONE)
         move(layers, side_at(layers, side->bias), 3 * H, param(layers, place->b_hh), 3 * H, 1, 3 * H, false);
+    layers->plan->counting = counting;
 }
 
 /* dst [N] rows of `columns` = src, or zeros */
@@ -73,6 +76,16 @@ static void load_states(const Layers *layers, const Memory *memory, uint64_t lay
     size_t count = 0;
     if (pass->zero_states)
         return;
+    if (pass->agents) {
+        VklRows rows = {.form = VKL_ROWS_LOAD, .rows = layers->N, .guard = pass->reset};
+        rows.piece[rows.count++] =
+            (VklRowsPiece){h_at(layers, memory, slot, 0), state_of(layers, pass->h, layer, d, form->P), form->P};
+        if (form->lstm)
+            rows.piece[rows.count++] =
+                (VklRowsPiece){c_at(layers, memory, d, slot), state_of(layers, pass->c, layer, d, layers->H), layers->H};
+        vkl_plan_rows(layers->plan, &rows);
+        return;
+    }
     if (form->h_ld == form->P)
         pieces[count++] = (VklCopyPiece){.mode = vkl_has(h0) ? VKL_COPY_LOAD : VKL_COPY_ZERO,
                                          .arena = h_at(layers, memory, slot, 0),
@@ -167,7 +180,7 @@ static void point_forward(const Layers *layers, const Memory *memory, const VklR
     VklArgs all;
     memset(&all, 0, sizeof(all));
     all.LSTM_POINT_FORWARD = args;
-    vkl_plan_call(layers->plan, kernel, 0, N * H, operands, &all, N, H * 64);
+    vkl_plan_call_rows(layers->plan, kernel, 0, H, operands, &all, 0, N, H * 64);
 }
 /* ---- Forward ---- */
 
@@ -398,8 +411,31 @@ static void store_y(const Layers *layers, const Memory *memory)
              h_at(layers, memory, last_slot(layers, d), d * form->P), form->h_ld, layers->N, form->P, sum && d);
 }
 
+/* Back to where they came from, and y. */
+static void store_agents(const Layers *layers, const Memory *memory, uint64_t layer, bool top)
+{
+    const VklRnnForm *form = &layers->form;
+    const VklRnnPass *pass = layers->pass;
+    VklRows rows = {.form = VKL_ROWS_STORE, .rows = layers->N, .guard = pass->count};
+    VklArray h = h_at(layers, memory, 1, 0);
+    rows.piece[rows.count++] = (VklRowsPiece){h, state_of(layers, pass->h, layer, 0, form->P), form->P};
+    if (form->lstm)
+        rows.piece[rows.count++] =
+            (VklRowsPiece){c_at(layers, memory, 0, 1), state_of(layers, pass->c, layer, 0, layers->H), layers->H};
+    vkl_plan_rows(layers->plan, &rows);
+    if (!top || !vkl_has(pass->y))
+        return;
+    rows.piece[0].other = pass->y;
+    rows.count = 1;
+    vkl_plan_rows(layers->plan, &rows);
+}
+
 static void store_states(const Layers *layers, const Memory *memory, uint64_t layer, bool top)
 {
+    if (layers->pass->agents) {
+        store_agents(layers, memory, layer, top);
+        return;
+    }
     const VklRnnForm *form = &layers->form;
     const VklRnnPass *pass = layers->pass;
     uint64_t T = layers->T, N = layers->N, H = layers->H;
@@ -482,7 +518,9 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
 {
     Layers layers = vkl_rnn_layers(plan, pass, false);
     plan->halves = pass->desc->storage == VKL_STORAGE_FLOAT16;
+    bool counts = pass->agents && vkl_has(pass->count);
     vkl_rnn_round_params(&layers);
+    plan->counting = counts ? VKL_COUNTING_ROWS : VKL_COUNTING_OFF;
     View x = vkl_rnn_input(&layers, false);
     bool wave = vkl_rnn_wave(&layers, false);
     if (wave)
@@ -497,4 +535,6 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
         x = vkl_rnn_output_of(&layers, &memory);
     }
     plan->halves = false;
+    if (counts)
+        vkl_plan_count(plan, pass->count);
 }

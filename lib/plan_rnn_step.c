@@ -101,6 +101,7 @@ static void emit(const Layers *layers, const Call *call)
     }
     for (int i = 0; i < 3; i++)
         op->groups[i] = (uint32_t)groups[i];
+    vkl_plan_counted(layers->plan, op, VKL_TALLY_Y, 0, layers->N, shape.rows, 1, 1);
     op->work = layers->N * call->directions;
     op->work_cost = call->units * (call->gates * call->k + 64);
     op->flops = 2.0 * (double)op->work * (double)call->units * (double)call->gates * (double)call->k;

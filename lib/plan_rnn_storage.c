@@ -41,11 +41,14 @@ void vkl_rnn_pack_params(const Layers *layers, uint64_t layer, uint64_t d)
     VklRnnPlace place;
     vkl_rnn_place(layers->desc, layer, d, &place);
     uint64_t begin = begin_of(&place);
+    VklCounting counting = layers->plan->counting;
+    layers->plan->counting = VKL_COUNTING_WHOLE;
     if (reads_halves(layers, begin))
         vkl_plan_narrow(layers->plan, &(VklNarrow){.form = VKL_NARROW_PACK,
                                                    .count = place.end - begin,
                                                    .dst = packed_param(layers, begin),
                                                    .src = vkl_array_at(layers->pass->params, begin)});
+    layers->plan->counting = counting;
 }
 
 void vkl_rnn_keep_halves(const Layers *layers, const Memory *memory)

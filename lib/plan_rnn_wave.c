@@ -296,6 +296,7 @@ static void emit(const Layers *layers, Wave *wave)
     op->spec[VKL_SPEC_WAVE_FLAGS] = wave->flags | (terms > VKL_STEP_BLOCK ? VKL_WAVE_LONG : 0);
     for (int i = 0; i < 3; i++)
         op->groups[i] = (uint32_t)groups[i];
+    vkl_plan_counted(layers->plan, op, VKL_TALLY_Y, 0, layers->N, shape.rows, 1, 1);
     op->work = layers->N * wave->layers;
     op->work_cost = 2 * H * G + 64 * H;
     double matrices = 2.0 * (double)wave->layers * (double)H * (double)G;

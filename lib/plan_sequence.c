@@ -150,6 +150,7 @@ static VklOp *begin(VklPlan *plan, const VklSequence *sequence, const VklSequenc
     op->groups[0] = (uint32_t)blocks(sequence->rows, shape->group_rows);
     op->groups[1] = (uint32_t)sequence->directions;
     op->groups[2] = shape->unit_groups ? (uint32_t)shape->unit_groups : 1;
+    vkl_plan_counted(plan, op, VKL_TALLY_X, 0, sequence->rows, shape->group_rows, 1, 1);
     op->work = sequence->rows * sequence->directions;
     op->work_cost = sequence->steps * (sequence->units * columns_of(sequence) + 64 * columns_of(sequence));
     return op;

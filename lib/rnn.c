@@ -427,13 +427,14 @@ VklRnnBackward vkl_rnn_backward_args(uint64_t T, uint64_t N)
 
 /* What a call is known by in the cache: no pointers, since a new buffer may lie where an old one was. */
 typedef struct Call {
-    uint64_t backward, T, N, accumulate, seed, offset, first_row, first_step;
+    uint64_t backward, agents, T, N, accumulate, seed, offset, first_row, first_step;
     struct {
         uint64_t id, offset;
     } slots[VKL_SLOT_COUNT];
 } Call;
 
 typedef struct Bound {
+    VklRnnDesc desc; /* of a step, whose layout is plainer */
     VklRnnPass pass;
     VklSlice slots[VKL_SLOT_COUNT];
 } Bound;
@@ -558,6 +559,7 @@ static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const 
     Call key;
     memset(&key, 0, sizeof(key));
     key.backward = backward;
+    key.agents = bound->pass.agents;
     key.T = bound->pass.T;
     key.N = bound->pass.N;
     key.accumulate = bound->pass.accumulate;
@@ -610,4 +612,111 @@ VklStatus vkl_rnn_prepare_backward(VklRnn *rnn, const VklRnnBackward *args, VklE
     Bound bound;
     VklStatus status = bind_backward(rnn, "vkl_rnn_prepare_backward", args, &bound);
     return status ? status : prepare(rnn, "vkl_rnn_prepare_backward", &bound, true, exec);
+}
+
+/* ---- A step of agents ---- */
+
+VklRnnStep vkl_rnn_step_args(uint64_t N)
+{
+    VklRnnStep args = {.struct_size = sizeof(args)};
+    args.N = N;
+    return args;
+}
+
+/* What is the same for every call: a pass over one time step without what only longer ones, or training, have. */
+static VklStatus begin_step(VklRnn *rnn, const char *call, uint64_t N, Bound *bound, VklRnnSizes *sizes)
+{
+    static const char *const directions[] = {"forward", "reverse", "both"};
+    if (rnn->desc.direction != VKL_DIRECTION_FORWARD)
+        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_UNSUPPORTED,
+                        "%s: direction is %s; a single step has no time to go back in, and needs forward", call,
+                        directions[rnn->desc.direction]);
+    if (!N || N > UINT32_MAX)
+        return vkl_fail(rnn->device->context, &rnn->error, N ? VKL_ERROR_LIMIT : VKL_ERROR_INVALID,
+                        "%s: N is %llu; it must be from 1 to %u", call, (unsigned long long)N, UINT32_MAX);
+    *bound = (Bound){.desc = rnn->desc};
+    bound->desc.batch_first = bound->desc.last_only = bound->desc.recompute = false;
+    bound->desc.input_dropout = bound->desc.dropout = bound->desc.recurrent_dropout = 0;
+    bound->pass = (VklRnnPass){.T = 1, .N = N, .agents = true};
+    VklRnnPass *pass = &bound->pass;
+    pass->desc = &bound->desc;
+    pass->lengths = pass->h0 = pass->c0 = pass->hn = pass->cn = pass->reserve = pass->state = VKL_NO_ARRAY;
+    return measure(rnn, call, 1, N, sizes);
+}
+
+VklStatus vkl_rnn_step_sizes(VklRnn *rnn, uint64_t N, VklRnnSizes *sizes)
+{
+    const char *call = "vkl_rnn_step_sizes";
+    Bound bound;
+    VklRnnSizes all;
+    VklStatus status = begin_step(rnn, call, N, &bound, &all);
+    if (status)
+        return status;
+    VklRnnPass *pass = &bound.pass;
+    pass->params = vkl_array(VKL_SLOT_PARAMS, 0);
+    pass->x = vkl_array(VKL_SLOT_X, 0);
+    pass->y = vkl_array(VKL_SLOT_Y, 0);
+    pass->h = vkl_array(VKL_SLOT_H, 0);
+    pass->c = vkl_array(VKL_SLOT_C, 0);
+    pass->reset = vkl_array(VKL_SLOT_RESET, 0);
+    pass->count = vkl_array(VKL_SLOT_AGENTS, 0);
+    pass->workspace = vkl_array(VKL_SLOT_WORKSPACE, 0);
+    VklPlan plan; /* how much memory its ops and their dispatches take is known once they are there */
+    vkl_plan_init(&plan, &rnn->device->caps);
+    vkl_plan_rnn_forward(&plan, pass);
+    status = plan.status;
+    if (status)
+        vkl_fail(rnn->device->context, &rnn->error, status, "%s: %s", call, plan.error);
+    else
+        *sizes = (VklRnnSizes){.params = all.params,
+                               .state = all.state,
+                               .cell_state = all.cell_state,
+                               .y = all.y,
+                               .forward_workspace = plan.slot_size[VKL_SLOT_WORKSPACE]};
+    vkl_plan_finish(&plan);
+    return status;
+}
+
+static VklStatus bind_step(VklRnn *rnn, const char *call, const VklRnnStep *args, Bound *bound)
+{
+    VklRnnSizes sizes;
+    if (!args)
+        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
+    if (args->struct_size != sizeof(*args))
+        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
+                        args->struct_size, sizeof(*args));
+    VklStatus status = begin_step(rnn, call, args->N, bound, &sizes);
+    status = status ? status : require(rnn, call, VKL_SLOT_PARAMS, args->params);
+    status = status ? status : require(rnn, call, VKL_SLOT_X, args->x);
+    status = status ? status : require(rnn, call, VKL_SLOT_H, args->h);
+    status = status ? status : require(rnn, call, VKL_SLOT_WORKSPACE, args->workspace);
+    if (!status && rnn->desc.cell == VKL_CELL_LSTM)
+        status = require(rnn, call, VKL_SLOT_C, args->c);
+    status = status ? status : refuse_cell_states(rnn, call, "c", args->c, "c", args->c);
+    if (status)
+        return status;
+    VklRnnPass *pass = &bound->pass;
+    pass->params = bind(bound, VKL_SLOT_PARAMS, args->params);
+    pass->x = bind(bound, VKL_SLOT_X, args->x);
+    pass->h = bind(bound, VKL_SLOT_H, args->h);
+    pass->c = bind(bound, VKL_SLOT_C, args->c);
+    pass->y = bind(bound, VKL_SLOT_Y, args->y);
+    pass->reset = bind(bound, VKL_SLOT_RESET, args->reset);
+    pass->count = bind(bound, VKL_SLOT_AGENTS, args->count);
+    pass->workspace = bind(bound, VKL_SLOT_WORKSPACE, args->workspace);
+    return VKL_OK;
+}
+
+VklStatus vkl_rnn_step(VklRnn *rnn, VklStream *stream, const VklRnnStep *args)
+{
+    Bound bound;
+    VklStatus status = bind_step(rnn, "vkl_rnn_step", args, &bound);
+    return status ? status : record(rnn, "vkl_rnn_step", stream, &bound, false);
+}
+
+VklStatus vkl_rnn_prepare_step(VklRnn *rnn, const VklRnnStep *args, VklExec **exec)
+{
+    Bound bound;
+    VklStatus status = bind_step(rnn, "vkl_rnn_prepare_step", args, &bound);
+    return status ? status : prepare(rnn, "vkl_rnn_prepare_step", &bound, false, exec);
 }

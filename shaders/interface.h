@@ -474,6 +474,46 @@ struct VklColumnDotArgs {
     uint32_t accumulate;
 };
 
+/* ---- As many rows as a number on the device says ----
+ *
+ * TALLY: the workgroups, and rows, of up to four ops. Bindings: count (read, uint), arguments (write, uint), four elements for each entry: workgroups on x,
+ * y and z as vkCmdDispatchIndirect reads them, then rows. An op is for `rows` rows (0: no entry) of which the first is number `first`;
+ * live = min(max(count, first) - first, rows). It has workgroups = ceil(ceil(live / block) * items / group) of them, which by `way` are
+ * LINEAR: at most `other` on x, as many on y as that takes; else on that axis, with `other` on the other one of x and y, and `deep` on z. One invocation. */
+#define VKL_TALLY_LINEAR 0
+#define VKL_TALLY_X 1
+#define VKL_TALLY_Y 2
+#define VKL_TALLY_ENTRIES 4
+#define VKL_TALLY_STRIDE 4
+#ifdef VKL_GLSL
+#define VKL_STRUCT
+#else
+#define VKL_STRUCT struct
+#endif
+struct VklTallyEntry {
+    uint32_t first, rows, block, items, group;
+    uint32_t other;
+    uint32_t way; /* and 4 deep */
+};
+struct VklTallyArgs {
+    uint32_t off0, off1, off2, off3;
+    VKL_STRUCT VklTallyEntry entry[VKL_TALLY_ENTRIES];
+};
+#undef VKL_STRUCT
+
+/* ROWS: rows of up to two arrays, packed, between an arena and what belongs to the caller, as bits. Bindings: arena (read and write), first, second (read
+ * and write), guard (read, uint). Form LOAD: arena = guard[first + row] is not 0 ? 0 : other. STORE: other = arena in rows whose first + row <
+ * guard[0]; the rest is left alone. `guarded` 0: in all rows. One invocation for each element of a row of both, linearly. */
+#define VKL_ROWS_LOAD 0
+#define VKL_ROWS_STORE 1
+struct VklRowsArgs {
+    uint32_t off0, off1, off2, off3;
+    uint32_t rows, first;
+    uint32_t columns0, columns1; /* columns1 0: one array */
+    uint32_t at0, at1;           /* in the arena */
+    uint32_t guarded;
+};
+
 /* Copies of up to three pieces between an arena and other buffers, in one dispatch. Bindings: arena (read and write), then the three
  * others. Invocations are linear: one for each four elements of the first piece, then of the second, then of the third. */
 #define VKL_COPY_LOAD 0  /* arena = other */

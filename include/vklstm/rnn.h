@@ -254,6 +254,46 @@ VKL_API VklRnnBackward vkl_rnn_backward_args(uint64_t T, uint64_t N);
  * vkl_rnn_forward. */
 VKL_API VklStatus vkl_rnn_backward(VklRnn *rnn, VklStream *stream, const VklRnnBackward *args);
 
+/* ---- One step of many agents ----
+ *
+ * What a game, a simulation or a robot asks of a network: one time step of up to N agents, again and again. Their states stay on the device and are
+ * updated in place; who begins anew, and how many there are, are arrays there too, so nothing of it passes through the host.
+ *
+ * For layers of one direction, VKL_DIRECTION_FORWARD (others: VKL_ERROR_UNSUPPORTED), with every cell and option; it is inference, so dropout does
+ * nothing, and batch_first and last_only mean nothing with a single step. Results are those of vkl_rnn_forward over the same steps, within the
+ * budget of docs/numerics.md. */
+typedef struct VklRnnStep {
+    size_t struct_size;
+    uint64_t N;      /* most agents, >= 1: rows of the arrays */
+    VklSlice params; /* in */
+    VklSlice x;      /* in,    [N][I] */
+    VklSlice h;      /* inout, [L][N][P]; rows of the last layer are the output */
+    VklSlice c;      /* inout, [L][N][H]; LSTM's alone, and refused elsewhere */
+    VklSlice y;      /* out,   [N][P], a copy of the last layer's rows of h; may be absent */
+    VklSlice
+        reset; /* in,    [N] uint32: where it is not 0 the agent's h and c count as zeros, whatever they hold; may be absent: nobody begins anew */
+    VklSlice
+        count; /* in,    one uint32: how many agents there are in this step, the first rows of all arrays; more than N counts as N, 0 is allowed.
+                                  May be absent: N */
+    VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes as vkl_rnn_step_sizes() says */
+} VklRnnStep;
+
+VKL_API VklRnnStep vkl_rnn_step_args(uint64_t N);
+
+/* Sets params, state (bytes of h), cell_state (of c), y and forward_workspace; the others to 0.
+ * Errors: VKL_ERROR_INVALID (N of 0), VKL_ERROR_UNSUPPORTED (a direction, a path that the device does not allow), VKL_ERROR_LIMIT,
+ * VKL_ERROR_HOST_MEMORY. */
+VKL_API VklStatus vkl_rnn_step_sizes(VklRnn *rnn, uint64_t N, VklRnnSizes *sizes);
+
+/* Records a step. With `count`, work is dispatched for as many agents as it says when the device comes to it: a kernel reads the number and writes
+ * the sizes of the dispatches behind it (vkCmdDispatchIndirect) into the workspace, which then must have been made with
+ * VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT if it is a wrapped buffer. Rows at and past the number are not written in h, c and y, and what they hold, in x and reset
+ * too, has no effect. The caller's barrier for count, reset and x is that of vkl_stream_wrap_vulkan(): none, as long as compute or transfers wrote
+ * them in the same queue. No two arrays may overlap. Errors: as vkl_rnn_forward. */
+VKL_API VklStatus vkl_rnn_step(VklRnn *rnn, VklStream *stream, const VklRnnStep *args);
+/* The same, prepared for recording many times: vkl_exec_record() then only records. The caller destroys the result. */
+VKL_API VklStatus vkl_rnn_prepare_step(VklRnn *rnn, const VklRnnStep *args, VklExec **exec);
+
 /* The same work, prepared once for recording many times: see VklExec in stream.h. The caller destroys the result. */
 VKL_API VklStatus vkl_rnn_prepare_forward(VklRnn *rnn, const VklRnnForward *args, VklExec **exec);
 VKL_API VklStatus vkl_rnn_prepare_backward(VklRnn *rnn, const VklRnnBackward *args, VklExec **exec);

@@ -22,18 +22,21 @@ extern "C" {
 /* What a buffer of vklstm's needs. Read only; nothing of it is kept. */
 typedef struct VklVulkanRequest {
     size_t struct_size;
-    VkBuffer buffer;                   /* made and not bound: for memory of its own (VkMemoryDedicatedAllocateInfo) */
-    VkMemoryRequirements requirements; /* of that buffer, without types of no use; where the host must reach it, aligned to nonCoherentAtomSize too */
-    VklBufferUsage usage;              /* staging of vklstm's own is asked for as UPLOAD and READBACK too */
-    VkMemoryPropertyFlags required;    /* HOST_VISIBLE for UPLOAD and READBACK, else 0 */
-    VkMemoryPropertyFlags preferred;   /* DEVICE_LOCAL for DEVICE, HOST_COHERENT for UPLOAD, HOST_CACHED for READBACK */
+    VkBuffer buffer; /* made and not bound: for memory of its own (VkMemoryDedicatedAllocateInfo) */
+    VkMemoryRequirements
+        requirements; /* of that buffer, without types of no use; where the host must reach it, aligned to nonCoherentAtomSize too */
+    VklBufferUsage usage;            /* staging of vklstm's own is asked for as UPLOAD and READBACK too */
+    VkMemoryPropertyFlags required;  /* HOST_VISIBLE for UPLOAD and READBACK, else 0 */
+    VkMemoryPropertyFlags preferred; /* DEVICE_LOCAL for DEVICE, HOST_COHERENT for UPLOAD, HOST_CACHED for READBACK */
 } VklVulkanRequest;
 
 typedef struct VklVulkanAllocation {
     VkDeviceMemory memory;
-    VkDeviceSize offset;  /* in it; requirements.size bytes from here on are the buffer's. A multiple of the VkBuffer's alignment, and of
+    VkDeviceSize
+        offset; /* in it; requirements.size bytes from here on are the buffer's. A multiple of the VkBuffer's alignment, and of
                              nonCoherentAtomSize where the host must reach memory that is not coherent (the Vulkan Memory Allocator sees to that) */
-    void *mapped;         /* the host's address of the byte at `offset`, as long as the allocation lives. Needed where HOST_VISIBLE is required;
+    void *
+        mapped; /* the host's address of the byte at `offset`, as long as the allocation lives. Needed where HOST_VISIBLE is required;
                              else NULL, or the address, through which a new buffer is then filled with zeros */
     uint32_t memory_type; /* index, from which vklstm sees whether it must flush and invalidate */
     void *handle;         /* the program's own */
@@ -100,7 +103,8 @@ typedef struct VklVulkanImport {
     uint32_t queue_family_count;
     /* For every vkCreate..., vkAllocateMemory, vkDestroy... and vkFreeMemory on this device. NULL: the driver's own. Copied; what it points to must stay. */
     const VkAllocationCallbacks *allocation;
-    VklVulkanMemory memory; /* both functions NULL (default): vklstm takes blocks of device memory and divides them among its buffers */
+    VklVulkanMemory
+        memory; /* both functions NULL (default): vklstm takes blocks of device memory and divides them among its buffers */
 } VklVulkanImport;
 
 /* Queue families. A buffer with VK_SHARING_MODE_EXCLUSIVE belongs to one family at a time, ours or the program's, and nothing of vklstm's
@@ -133,10 +137,10 @@ VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanI
 VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, VklStream **stream);
 
 /* Wraps `size` bytes (from its start) of a buffer of the caller's, made with VK_BUFFER_USAGE_STORAGE_BUFFER_BIT, for vkl_stream_copy, fill, read
- * and write also with TRANSFER_SRC and TRANSFER_DST. The buffer must be owned by the device's queue family, or be concurrent. */
+ * and write also with TRANSFER_SRC and TRANSFER_DST, for the workspace of a step of agents with a count also with INDIRECT_BUFFER. The buffer must be owned by the device's queue family, or be concurrent. */
 VKL_API VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, VkBuffer handle, uint64_t size, VklBuffer **buffer);
 
-/* The VkBuffer behind a buffer of ours, and where in it the buffer begins: for the caller's own shaders and copies. Usage is storage,
+/* The VkBuffer behind a buffer of ours, and where in it the buffer begins: for the caller's own shaders and copies. Usage is storage, indirect,
  * transfer source and destination; VK_SHARING_MODE_CONCURRENT where VklVulkanImport.queue_families names several, else EXCLUSIVE.
  * Errors: VKL_ERROR_UNSUPPORTED (not a Vulkan device). */
 VKL_API VklStatus vkl_buffer_vulkan(VklBuffer *buffer, VkBuffer *handle, VkDeviceSize *offset);

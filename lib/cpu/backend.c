@@ -26,7 +26,8 @@ typedef struct CpuCall {
     uint64_t items, part; /* part: items that one thread takes at a time; all of them where threads are not worth it */
     VklCpuKernel pack;    /* or NULL; before the kernel */
     uint64_t pack_items, pack_part;
-    VklCpuGang *gang; /* or NULL: threads that go through time together, if they can be had; in pointers, too */
+    const uint32_t *live; /* or NULL: of how many rows it is, as TALLY has left it */
+    VklCpuGang *gang;     /* or NULL: threads that go through time together, if they can be had; in pointers, too */
     uint64_t members;
     void *pointers[VKL_CPU_POINTERS];
 } CpuCall;
@@ -297,30 +298,43 @@ static bool prepare_gang(const VklContext *context, const CpuDevice *cpu, CpuCal
     return true;
 }
 
-static bool prepare_call(const VklExec *exec, CpuCall *call, const VklOp *op, uint64_t *packed)
+static bool is_sequence(const VklOp *op)
 {
-    const CpuDevice *cpu = exec->device->impl;
+    return op->kernel == VKL_KERNEL_SEQUENCE_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_BACKWARD;
+}
+
+/* How the op is cut for threads, and what it packs. */
+static VklCpuPacking cut_call(const CpuDevice *cpu, CpuCall *call)
+{
+    const VklOp *op = call->op;
+    VklCpuPacking packing = {0};
     uint64_t cost = op->work_cost;
-    bool sequence = op->kernel == VKL_KERNEL_SEQUENCE_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_BACKWARD;
-    *call = (CpuCall){.kernel = cpu->level->kernels[op->kernel], .op = op, .items = op->work};
-    for (int b = 0; b < VKL_BINDINGS; b++)
-        call->pointers[b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
-    call->pointers[VKL_CPU_SCRATCH] = cpu->scratch;
+    call->items = op->work;
     if (cpu->level->items)
         cpu->level->items(op, cpu->threads, &call->items, &cost);
     /* rows of a sequence go through the weights together: no more parts than threads */
-    call->part = part_of(cpu, call->items, cost, sequence ? 1 : 4);
-    if (!cpu->level->packing)
-        return true;
-    VklCpuPacking packing;
-    cpu->level->packing(op, &packing);
-    if (packing.items) {
-        call->pack = cpu->level->pack;
-        call->pack_items = packing.items;
-        call->pack_part = part_of(cpu, packing.items, packing.cost, 2);
-        *packed = packing.floats > *packed ? packing.floats : *packed;
-    }
-    return !sequence || prepare_gang(exec->device->context, cpu, call, &packing);
+    call->part = part_of(cpu, call->items, cost, is_sequence(op) ? 1 : 4);
+    if (cpu->level->packing)
+        cpu->level->packing(op, &packing);
+    call->pack = packing.items ? cpu->level->pack : NULL;
+    call->pack_items = packing.items;
+    call->pack_part = part_of(cpu, packing.items, packing.cost, 2);
+    return packing;
+}
+
+static bool prepare_call(const VklExec *exec, CpuCall *call, const VklOp *op, uint64_t *packed)
+{
+    const CpuDevice *cpu = exec->device->impl;
+    *call = (CpuCall){.kernel = cpu->level->kernels[op->kernel], .op = op};
+    for (int b = 0; b < VKL_BINDINGS; b++)
+        call->pointers[b] = b < op->bindings ? slice_data(exec->slots[op->bind[b].slot]) + op->bind[b].offset : NULL;
+    call->pointers[VKL_CPU_SCRATCH] = cpu->scratch;
+    if (op->counted.rows)
+        call->live =
+            (const uint32_t *)(const void *)slice_data(exec->slots[VKL_SLOT_WORKSPACE]) + op->counted.at + VKL_TALLY_STRIDE - 1;
+    VklCpuPacking packing = cut_call(cpu, call);
+    *packed = packing.floats > *packed ? packing.floats : *packed;
+    return !is_sequence(op) || prepare_gang(exec->device->context, cpu, call, &packing);
 }
 
 static void destroy_calls(CpuExec *impl)
@@ -412,13 +426,32 @@ static void run_call(VklContext *context, CpuCall *call)
     gang_took(call->gang, together, vkl_nanoseconds() - begin);
 }
 
+/* A counted op is that of its live rows, cut anew. */
+static void run_counted(const VklDevice *device, const CpuCall *call)
+{
+    uint64_t live = *call->live;
+    VklOp op = *call->op;
+    CpuCall limited = *call;
+    if (!live)
+        return;
+    if (live < op.counted.rows) {
+        vkl_op_limit(&op, live);
+        limited.op = &op;
+        cut_call(device->impl, &limited);
+    }
+    run_call(device->context, &limited);
+}
+
 static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
 {
     CpuExec *impl = exec->impl;
     for (uint32_t n = 0; n < count; n++)
         for (size_t i = 0; i < impl->count; i++) {
             double begin = stream->profiling ? vkl_nanoseconds() : 0;
-            run_call(exec->device->context, &impl->calls[i]);
+            if (impl->calls[i].live)
+                run_counted(exec->device, &impl->calls[i]);
+            else
+                run_call(exec->device->context, &impl->calls[i]);
             if (stream->profiling)
                 vkl_profile_add(stream->profile, impl->calls[i].op, vkl_nanoseconds() - begin);
         }

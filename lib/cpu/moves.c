@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What the complete operator needs besides products and cells: strided copies, dropout, and small sums. Items are lines (one row at
- * one step) of MOVE and DROPOUT, rows of JOIN and SPREAD, columns of COLUMN_DOT.
+ * one step) of MOVE and DROPOUT, rows of JOIN, SPREAD and ROWS, columns of COLUMN_DOT.
  */
 #include <stdbool.h>
 
@@ -141,5 +141,51 @@ void VKL_CPU(column_dot)(const VklOp *op, void *const *ptr, uint64_t begin, uint
                 sum[u] += a[row * args->a_ld + (first + u) * args->a_stride] * b[row * args->b_ld + first + u];
         for (size_t u = 0; u < n; u++)
             out[first + u] = args->accumulate ? sum[u] + out[first + u] : sum[u];
+    }
+}
+
+void VKL_CPU(rows)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    const struct VklRowsArgs *args = &op->args.ROWS;
+    const uint32_t columns[2] = {args->columns0, args->columns1}, at[2] = {args->at0, args->at1},
+                   off[2] = {args->off1, args->off2};
+    const uint32_t *guard = (const uint32_t *)ptr[3] + args->off3;
+
+    for (size_t row = begin; row < end; row++) {
+        for (int i = 0; i < 2; i++) {
+            float *arena = (float *)ptr[0] + args->off0 + at[i] + row * columns[i];
+            float *other = (float *)ptr[1 + i] + off[i] + row * columns[i];
+            if (op->spec[VKL_SPEC_FORM] == VKL_ROWS_LOAD && args->guarded && guard[args->first + row])
+                memset(arena, 0, columns[i] * sizeof(*arena));
+            else if (op->spec[VKL_SPEC_FORM] == VKL_ROWS_LOAD)
+                memcpy(arena, other, columns[i] * sizeof(*arena));
+            else if (!args->guarded || args->first + row < guard[0])
+                memcpy(other, arena, columns[i] * sizeof(*arena));
+        }
+    }
+}
+
+static uint32_t parts(uint32_t all, uint32_t size)
+{
+    return (all + size - 1) / size;
+}
+
+void VKL_CPU(tally)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    const struct VklTallyArgs *args = &op->args.TALLY;
+    uint32_t agents = ((const uint32_t *)ptr[0])[args->off0];
+    (void)begin;
+    (void)end;
+    for (size_t i = 0; i < VKL_TALLY_ENTRIES && args->entry[i].rows; i++) {
+        const struct VklTallyEntry *entry = &args->entry[i];
+        uint32_t *arguments = (uint32_t *)ptr[1] + args->off1 + i * VKL_TALLY_STRIDE, way = entry->way & 3;
+        uint32_t live = agents > entry->first ? agents - entry->first : 0;
+        live = live < entry->rows ? live : entry->rows;
+        uint32_t groups = parts(parts(live, entry->block) * entry->items, entry->group);
+        uint32_t least = groups < entry->other ? groups : entry->other;
+        arguments[0] = way == VKL_TALLY_X ? groups : way == VKL_TALLY_Y ? entry->other : least;
+        arguments[1] = way == VKL_TALLY_X ? entry->other : way == VKL_TALLY_Y ? groups : parts(groups, least ? least : 1);
+        arguments[2] = entry->way >> 2;
+        arguments[3] = live;
     }
 }

@@ -66,9 +66,9 @@ static uint32_t keys_add(Keys *keys, const Key *key)
     }
 }
 
-/* Windows begin and end at multiples of this in their slot, so that steps whose arrays lie close to each other share a descriptor set: a
- * set for each step would be many (newer lavapipe maps memory for each, and a process may have 65,530 maps). */
-#define GRID (UINT64_C(1) << 16)
+/* Windows begin and end at multiples of VKL_WINDOW_GRID in their slot, so that steps whose arrays lie close to each other share a descriptor
+ * set: a set for each step would be many (newer lavapipe maps memory for each, and a process may have 65,530 maps). */
+#define GRID VKL_WINDOW_GRID
 
 /* One binding: its base is rounded down to what the device allows, and the rest goes into the kernel's arguments. */
 static VklStatus bind_window(const VklExec *exec, const VklOp *op, uint32_t binding, VklError *error, Window *window,
@@ -210,6 +210,12 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
         made->cost = (float)vkl_op_cost(op);
         vk->cost += (double)made->cost;
         memcpy(made->groups, op->groups, sizeof(made->groups));
+        if (op->counted.rows) {
+            const VklSlice *slice = &exec->slots[VKL_SLOT_WORKSPACE];
+            made->indirect = ((const VklVkBuffer *)slice->buffer->impl)->handle;
+            made->indirect_at = slice->offset + 4 * op->counted.at;
+            vk->counted = true;
+        }
         made->args = op->args;
         VklStatus status = check_op(exec, op, error);
         for (uint32_t binding = 0; !status && binding < op->bindings; binding++)
@@ -368,19 +374,26 @@ static void record(VklDevice *device, const VklVkExec *exec, size_t first, size_
     VkDescriptorSet set = VK_NULL_HANDLE;
     if (!count)
         return;
-    vkl_vk_barrier(device, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, access);
+    if (exec->counted) /* what TALLY has written before `first` counts as well */
+        vkl_vk_barrier(device, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT,
+                       access | VK_ACCESS_INDIRECT_COMMAND_READ_BIT);
+    else
+        vkl_vk_barrier(device, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, access);
     if (pool)
         functions->vkCmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, pool, query);
     for (size_t i = first; i < first + count; i++) {
         const VklVkOp *op = &exec->ops[i];
         if ((op->barrier || pool) && i != first) {
+            bool counted = exec->ops[i - 1].kernel == VKL_KERNEL_TALLY;
             VkMemoryBarrier barrier = {
                 .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                 .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
-                .dstAccessMask = access,
+                .dstAccessMask = access | (counted ? VK_ACCESS_INDIRECT_COMMAND_READ_BIT : 0),
             };
-            functions->vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-                                            0, 1, &barrier, 0, NULL, 0, NULL);
+            VkPipelineStageFlags stages =
+                VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | (counted ? VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT : 0);
+            functions->vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, stages, 0, 1, &barrier, 0, NULL, 0,
+                                            NULL);
         }
         if (vk->debug) {
             VkDebugUtilsLabelEXT label = {
@@ -399,7 +412,10 @@ static void record(VklDevice *device, const VklVkExec *exec, size_t first, size_
         }
         functions->vkCmdPushConstants(commands, op->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, vkl_kernel_info[op->kernel].args_size,
                                       &op->args);
-        functions->vkCmdDispatch(commands, op->groups[0], op->groups[1], op->groups[2]);
+        if (op->indirect)
+            functions->vkCmdDispatchIndirect(commands, op->indirect, op->indirect_at);
+        else
+            functions->vkCmdDispatch(commands, op->groups[0], op->groups[1], op->groups[2]);
         if (pool)
             functions->vkCmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, pool,
                                            query + 1 + (uint32_t)(i - first));

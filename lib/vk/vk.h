@@ -181,6 +181,8 @@ typedef struct VklVkOp {
     VkPipelineLayout layout;
     VkDescriptorSet set;
     uint32_t groups[3];
+    VkBuffer indirect; /* where TALLY has left the workgroups, or NULL: `groups` */
+    uint64_t indirect_at;
     uint16_t kernel;
     bool barrier;
     float cost;   /* vkl_op_cost() */
@@ -191,6 +193,7 @@ typedef struct VklVkExec {
     VklVkOp *ops;
     size_t count;
     uint64_t barriers; /* recorded by one repetition */
+    bool counted;      /* some of the ops are dispatched indirectly */
     double cost;       /* of all ops */
     VkDescriptorPool descriptors;
     VkCommandPool pool; /* of the command buffer for replays; made when first needed */

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Steps of agents on the device of the environment: against vkl_rnn_forward(), which other programs hold against the reference, whatever the
+ * count is and who begins anew; what a step must leave alone; what its plan dispatches.
+ *
+ * Tolerance: docs/numerics.md, "The complete operator", forward: both are the same sums, which may be cut otherwise.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness.h"
+#include "internal.h"
+#include "placed.h"
+#include "plan_rnn.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+static VklContext *context;
+static VklDevice *device;
+
+static void begin(void)
+{
+    context = test_context();
+    device = test_device(context);
+}
+
+static void end(void)
+{
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
+}
+
+TestSuite(step, .init = begin, .fini = end);
+
+static double budget_of(const VklRnnDesc *desc)
+{
+    const uint64_t P = desc->projection ? desc->projection : desc->hidden_size;
+    const uint64_t inputs = desc->layers > 1 && P > desc->input_size ? P : desc->input_size;
+    return 0x1p-24 * (double)desc->layers * (32 + 2 * sqrt((double)(inputs + desc->hidden_size)));
+}
+
+/* ---- Agents: a network, its arrays on the device, and what their states are on the host ---- */
+
+typedef struct Agents {
+    VklDevice *device;
+    VklRnnDesc desc;
+    VklRnn *rnn;
+    VklStream *stream;
+    uint64_t N, I, H, P, L;
+    Placed params, x, h, c, y, reset, count, workspace;
+    float *weights, *inputs, *states, *cells, *out;
+    uint32_t *resets;
+    bool lstm;
+    VklRnnStep args;
+} Agents;
+
+static float quiet(uint32_t payload)
+{
+    const uint32_t bits = 0x7fc00000u | payload;
+    float number;
+    memcpy(&number, &bits, sizeof(number));
+    return number;
+}
+
+static void fill_quiet(float *numbers, size_t count)
+{
+    for (size_t k = 0; k < count; k++)
+        numbers[k] = quiet((uint32_t)k & 0xffff);
+}
+
+static Agents agents_make(VklDevice *on, const VklRnnDesc *desc, uint64_t N)
+{
+    Agents agents = {.device = on, .desc = *desc, .N = N, .I = desc->input_size, .H = desc->hidden_size, .L = desc->layers};
+    agents.P = desc->projection ? desc->projection : agents.H;
+    agents.lstm = desc->cell == VKL_CELL_LSTM;
+    TEST_OK(context, vkl_rnn_create(on, desc, &agents.rnn));
+    TEST_OK(context, vkl_stream_create(on, &agents.stream));
+    VklRnnSizes sizes;
+    TEST_OK(context, vkl_rnn_step_sizes(agents.rnn, N, &sizes));
+    cr_assert_eq(sizes.state, 4 * agents.L * N * agents.P);
+    cr_assert_eq(sizes.cell_state, agents.lstm ? 4 * agents.L * N * agents.H : 0);
+    cr_assert_eq(sizes.y, 4 * N * agents.P);
+    agents.weights = allocate(sizes.params / 4, sizeof(float));
+    TEST_OK(context, vkl_rnn_init(agents.rnn, 7, agents.weights));
+    agents.inputs = allocate(N * agents.I, sizeof(float));
+    agents.states = allocate(agents.L * N * agents.P, sizeof(float));
+    agents.cells = allocate(agents.L * N * agents.H, sizeof(float));
+    agents.out = allocate(N * agents.P, sizeof(float));
+    agents.resets = allocate(N, sizeof(uint32_t));
+    test_random(agents.states, agents.L * N * agents.P, 11, 0.5f);
+    test_random(agents.cells, agents.L * N * agents.H, 12, 0.5f);
+    fill_quiet(agents.out, N * agents.P);
+    const uint32_t none = 0;
+    float zero;
+    memcpy(&zero, &none, sizeof(zero));
+    agents.params = placed_make(on, agents.weights, sizes.params / 4, true);
+    agents.x = placed_make(on, NULL, N * agents.I, false);
+    agents.h = placed_make(on, agents.states, agents.L * N * agents.P, false);
+    agents.y = placed_make(on, agents.out, N * agents.P, false);
+    agents.reset = placed_make(on, NULL, N, false);
+    agents.count = placed_make(on, &zero, 1, false);
+    agents.workspace = placed_make(on, NULL, sizes.forward_workspace / 4, true);
+    agents.args = vkl_rnn_step_args(N);
+    agents.args.params = agents.params.slice;
+    agents.args.x = agents.x.slice;
+    agents.args.h = agents.h.slice;
+    agents.args.y = agents.y.slice;
+    agents.args.reset = agents.reset.slice;
+    agents.args.count = agents.count.slice;
+    agents.args.workspace = agents.workspace.slice;
+    if (agents.lstm) {
+        agents.c = placed_make(on, agents.cells, agents.L * N * agents.H, false);
+        agents.args.c = agents.c.slice;
+    }
+    return agents;
+}
+
+static void agents_finish(Agents *agents)
+{
+    Placed *all[] = {&agents->params, &agents->x,     &agents->h,     &agents->c,
+                     &agents->y,      &agents->reset, &agents->count, &agents->workspace};
+    for (size_t i = 0; i < LENGTH(all); i++)
+        vkl_buffer_destroy(all[i]->buffer);
+    free(agents->weights);
+    free(agents->inputs);
+    free(agents->states);
+    free(agents->cells);
+    free(agents->out);
+    free(agents->resets);
+    vkl_stream_destroy(agents->stream);
+    vkl_rnn_destroy(agents->rnn);
+}
+
+static void upload(const Agents *agents, const Placed *placed, const void *data)
+{
+    TEST_OK(context, vkl_upload(agents->stream, placed->slice, data, placed->count * 4));
+}
+
+/* The first `live` rows of each layer of an array, those that begin anew as zeros. */
+static float *first_rows(const Agents *agents, const float *from, uint64_t columns, uint64_t live, bool with_reset)
+{
+    float *rows = allocate(agents->L * live * columns, sizeof(float));
+    for (uint64_t layer = 0; layer < agents->L; layer++)
+        for (uint64_t row = 0; row < live; row++)
+            if (!with_reset || !agents->resets[row])
+                memcpy(rows + (layer * live + row) * columns, from + (layer * agents->N + row) * columns,
+                       columns * sizeof(float));
+    return rows;
+}
+
+/* Rows below `live` must be `want`, the others as they were; then they are what the agents have. */
+static void check_states(const Agents *agents, const char *what, float *had, const float *got, const float *want,
+                         uint64_t columns, uint64_t layers, uint64_t live)
+{
+    for (uint64_t layer = 0; layer < layers; layer++) {
+        uint64_t at = layer * agents->N * columns, rest = (agents->N - live) * columns;
+        cr_assert(!memcmp(got + at + live * columns, had + at + live * columns, rest * sizeof(float)),
+                  "%s, layer %llu: a row at or past %llu was written", what, (unsigned long long)layer, (unsigned long long)live);
+        if (live)
+            test_compare_f(what, got + at, want + layer * live * columns, live * columns, budget_of(&agents->desc));
+    }
+    memcpy(had, got, layers * agents->N * columns * sizeof(float));
+}
+
+/* One step with what the arrays hold, and the same by vkl_rnn_forward() over the live rows. */
+static void step_and_check(Agents *agents, uint64_t live, VklExec *exec)
+{
+    VklDevice *on = agents->device;
+    bool with_reset = agents->args.reset.buffer != NULL, with_y = agents->args.y.buffer != NULL;
+    TEST_OK(context, exec ? vkl_exec_record(exec, agents->stream) : vkl_rnn_step(agents->rnn, agents->stream, &agents->args));
+    TEST_OK(context, vkl_stream_submit(agents->stream, NULL));
+    TEST_OK(context, vkl_stream_wait(agents->stream));
+    uint64_t rows = live ? live : 1, state = agents->L * rows * agents->P, cell = agents->L * rows * agents->H;
+    float *hn = allocate(state, sizeof(float)), *cn = allocate(cell, sizeof(float));
+    if (live) {
+        VklRnnSizes sizes;
+        TEST_OK(context, vkl_rnn_sizes(agents->rnn, 1, live, &sizes));
+        float *h0 = first_rows(agents, agents->states, agents->P, live, with_reset),
+              *c0 = first_rows(agents, agents->cells, agents->H, live, with_reset);
+        VklBuffer *buffers[] = {test_buffer(on, agents->weights, sizes.params / 4),
+                                test_buffer(on, agents->inputs, live * agents->I),
+                                test_buffer(on, h0, state),
+                                test_buffer(on, c0, cell),
+                                test_buffer(on, NULL, state),
+                                test_buffer(on, NULL, cell),
+                                test_buffer(on, NULL, sizes.forward_workspace / 4)};
+        VklRnnForward forward = vkl_rnn_forward_args(1, live);
+        forward.params = vkl_slice(buffers[0], 0);
+        forward.x = vkl_slice(buffers[1], 0);
+        forward.h0 = vkl_slice(buffers[2], 0);
+        forward.hn = vkl_slice(buffers[4], 0);
+        if (agents->lstm) {
+            forward.c0 = vkl_slice(buffers[3], 0);
+            forward.cn = vkl_slice(buffers[5], 0);
+        }
+        forward.workspace = vkl_slice(buffers[6], 0);
+        TEST_OK(context, vkl_rnn_forward(agents->rnn, agents->stream, &forward));
+        TEST_OK(context, vkl_stream_submit(agents->stream, NULL));
+        TEST_OK(context, vkl_stream_wait(agents->stream));
+        test_read(on, buffers[4], hn, state);
+        test_read(on, buffers[5], cn, cell);
+        for (size_t i = 0; i < LENGTH(buffers); i++)
+            vkl_buffer_destroy(buffers[i]);
+        free(h0);
+        free(c0);
+    }
+    float *got = placed_take(on, &agents->h, "h");
+    check_states(agents, "h", agents->states, got, hn, agents->P, agents->L, live);
+    free(got);
+    if (agents->lstm) {
+        got = placed_take(on, &agents->c, "c");
+        check_states(agents, "c", agents->cells, got, cn, agents->H, agents->L, live);
+        free(got);
+    }
+    float *y = placed_take(on, &agents->y, "y");
+    const float *top = agents->states + (agents->L - 1) * agents->N * agents->P;
+    cr_assert(!with_y || !memcmp(y, top, live * agents->P * sizeof(float)), "y is no copy of h");
+    uint64_t same = with_y ? live * agents->P : 0;
+    cr_assert(!memcmp(y + same, agents->out + same, (agents->N * agents->P - same) * sizeof(float)),
+              "y was written past %llu rows", (unsigned long long)live);
+    memcpy(agents->out, y, agents->N * agents->P * sizeof(float));
+    free(y);
+    free(placed_take(on, &agents->workspace, "workspace"));
+    free(hn);
+    free(cn);
+}
+
+/* Steps with these counts, in turn; every third live agent begins anew in every second step, out of a state that is no number. */
+static void run_counts(Agents *agents, const uint32_t *counts, size_t steps, VklExec *exec)
+{
+    for (size_t s = 0; s < steps; s++) {
+        uint64_t N = agents->N, live = counts[s] < N ? counts[s] : N;
+        live = agents->args.count.buffer ? live : N;
+        test_random(agents->inputs, N * agents->I, (uint32_t)(20 + s), 1);
+        fill_quiet(agents->inputs + live * agents->I, (N - live) * agents->I);
+        for (uint64_t row = 0; row < N; row++) {
+            bool dirty = row >= live || (s % 2 == 0 && row % 3 == 1);
+            agents->resets[row] = dirty ? (row % 2 ? 1 : 0x80000000u) : 0;
+            if (!dirty || !agents->args.reset.buffer)
+                continue;
+            for (uint64_t layer = 0; layer < agents->L; layer++) {
+                fill_quiet(agents->states + (layer * N + row) * agents->P, agents->P);
+                fill_quiet(agents->cells + (layer * N + row) * agents->H, agents->H);
+            }
+        }
+        upload(agents, &agents->x, agents->inputs);
+        upload(agents, &agents->h, agents->states);
+        if (agents->lstm)
+            upload(agents, &agents->c, agents->cells);
+        upload(agents, &agents->reset, agents->resets);
+        upload(agents, &agents->count, &counts[s]);
+        step_and_check(agents, live, exec);
+        for (uint64_t i = 0; i < agents->L * N * agents->P;
+             i++) /* who comes into the next step must have a state, or begin anew */
+            agents->states[i] = isfinite(agents->states[i]) ? agents->states[i] : 0.25f;
+        for (uint64_t i = 0; i < agents->L * N * agents->H; i++)
+            agents->cells[i] = isfinite(agents->cells[i]) ? agents->cells[i] : -0.25f;
+    }
+}
+
+typedef enum Option { PLAIN, PEEPHOLES, PROJECTION, CLIPS, BEFORE, HALVES, SKIP, SINGLE } Option;
+
+static VklRnnDesc desc_of(VklCell cell, Option option, uint64_t I, uint64_t H, uint64_t layers)
+{
+    VklRnnDesc desc = vkl_rnn_desc(cell, option == SKIP ? H : I, H);
+    desc.layers = layers;
+    desc.peephole = option == PEEPHOLES;
+    desc.projection = option == PROJECTION ? (H + 1) / 2 : 0;
+    desc.reset_after = cell != VKL_CELL_GRU || option != BEFORE ? desc.reset_after : false;
+    desc.storage = option == HALVES ? VKL_STORAGE_FLOAT16 : VKL_STORAGE_FLOAT32;
+    desc.skip_input = option == SKIP;
+    desc.bias = option == SINGLE ? VKL_BIAS_SINGLE : VKL_BIAS_DOUBLE;
+    if (option == CLIPS) {
+        desc.preact_clip = 0.6f;
+        desc.cell_clip = cell == VKL_CELL_LSTM ? 0.5f : 0;
+        desc.input_forget = cell == VKL_CELL_LSTM;
+        desc.activations[0][0] = vkl_gate_activation(VKL_GATE_HARD_SIGMOID);
+    }
+    return desc;
+}
+
+static const struct {
+    VklCell cell;
+    Option option;
+    uint64_t N, I, H, L;
+} networks[] = {
+    {VKL_CELL_LSTM, PLAIN, 1, 1, 1, 1},    {VKL_CELL_LSTM, PLAIN, 65, 5, 17, 1},     {VKL_CELL_LSTM, PLAIN, 37, 4, 64, 2},
+    {VKL_CELL_LSTM, SINGLE, 19, 3, 33, 3}, {VKL_CELL_LSTM, PEEPHOLES, 65, 5, 17, 2}, {VKL_CELL_LSTM, PROJECTION, 37, 5, 33, 2},
+    {VKL_CELL_LSTM, CLIPS, 37, 3, 20, 1},  {VKL_CELL_LSTM, HALVES, 37, 8, 64, 2},    {VKL_CELL_LSTM, SKIP, 37, 17, 17, 2},
+    {VKL_CELL_GRU, PLAIN, 65, 5, 17, 2},   {VKL_CELL_GRU, PLAIN, 37, 4, 64, 1},      {VKL_CELL_GRU, BEFORE, 37, 5, 33, 2},
+    {VKL_CELL_GRU, HALVES, 21, 4, 32, 1},  {VKL_CELL_RNN_TANH, PLAIN, 65, 5, 17, 2}, {VKL_CELL_RNN_RELU, CLIPS, 37, 4, 64, 1},
+};
+
+/* 0, 1, one more and one less than there can be, more than that, and no more than fits 32 bits. */
+static size_t counts_for(uint64_t N, uint32_t counts[8])
+{
+    const uint32_t n = (uint32_t)N, all[] = {n, 0, 1, n > 17 ? 17 : n, n - 1, n + 5, UINT32_MAX, n / 2};
+    memcpy(counts, all, sizeof(all));
+    return LENGTH(all);
+}
+
+Test(step, every_cell_and_every_count_as_forward)
+{
+    for (size_t k = 0; k < LENGTH(networks); k++) {
+        VklRnnDesc desc = desc_of(networks[k].cell, networks[k].option, networks[k].I, networks[k].H, networks[k].L);
+        Agents agents = agents_make(device, &desc, networks[k].N);
+        uint32_t counts[8];
+        size_t steps = counts_for(networks[k].N, counts);
+        run_counts(&agents, counts, steps, NULL);
+        agents_finish(&agents);
+    }
+}
