@@ -3,6 +3,7 @@
  * A program with a Vulkan device of its own lets vklstm record an LSTM into its command buffer, between its own commands, and submits
  * that itself. vklstm is a guest: afterwards the device is as it was.
  * Usage: import_vulkan [INDEX of the physical device] */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,6 +19,7 @@ typedef struct App {
     VkDevice device;
     uint32_t family;
     VkQueue queue;
+    pthread_mutex_t queue_mutex; /* whoever submits holds it */
     VkCommandPool pool;
     VkCommandBuffer commands;
 } App;
@@ -165,15 +167,29 @@ static void app_finish(App *app, VkPipelineStageFlags stage, VkAccessFlags acces
         .commandBufferCount = 1,
         .pCommandBuffers = &app->commands,
     };
+    pthread_mutex_lock(&app->queue_mutex);
     check(vkQueueSubmit(app->queue, 1, &submit, VK_NULL_HANDLE), "vkQueueSubmit");
     check(vkQueueWaitIdle(app->queue), "vkQueueWaitIdle");
+    pthread_mutex_unlock(&app->queue_mutex);
+}
+
+static void app_lock(void *user, uint32_t family, uint32_t index)
+{
+    (void)family, (void)index; /* there is one queue */
+    pthread_mutex_lock(&((App *)user)->queue_mutex);
+}
+
+static void app_unlock(void *user, uint32_t family, uint32_t index)
+{
+    (void)family, (void)index;
+    pthread_mutex_unlock(&((App *)user)->queue_mutex);
 }
 
 /* ---- The guest ---- */
 
 int main(int argc, char **argv)
 {
-    App app = {0};
+    App app = {.queue_mutex = PTHREAD_MUTEX_INITIALIZER};
     app_start(&app, argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0);
 
     /* The device, as vklstm must know it: nothing was enabled, so there is nothing else to say. */
@@ -189,6 +205,9 @@ int main(int argc, char **argv)
     import.api_version = VK_API_VERSION_1_1;
     import.queue = app.queue;
     import.queue_family = app.family;
+    import.lock_queue = app_lock; /* vklstm submits by itself when it uploads */
+    import.unlock_queue = app_unlock;
+    import.lock_user = &app;
     check_vkl(vkl_device_import_vulkan(context, &import, &device), context);
 
     /* An LSTM, and how much memory it needs. */
@@ -210,18 +229,23 @@ int main(int argc, char **argv)
     for (int i = 0; i < T * N * I; i++)
         own[1].host[i] = (float)(i % 7) - 3;
 
-    /* Records into the program's command buffer. Nothing is submitted, nothing waits. */
-    VklStream *stream = NULL;
-    app_begin(&app);
-    check_vkl(vkl_stream_wrap_vulkan(device, app.commands, &stream), context);
+    /* What takes time is done beforehand: pipelines are compiled, descriptor sets written. */
+    VklExec *exec = NULL;
     VklRnnForward forward = vkl_rnn_forward_args(T, N);
     forward.params = vkl_slice(wrapped[0], 0);
     forward.x = vkl_slice(wrapped[1], 0);
     forward.y = vkl_slice(wrapped[2], 0);
     forward.workspace = vkl_slice(wrapped[3], 0);
-    check_vkl(vkl_rnn_forward(rnn, stream, &forward), context);
+    check_vkl(vkl_rnn_prepare_forward(rnn, &forward, &exec), context);
+
+    /* Records into the program's command buffer, as often as it likes. Nothing is submitted, nothing waits. */
+    VklStream *stream = NULL;
+    check_vkl(vkl_stream_wrap_vulkan(device, app.commands, &stream), context);
+    app_begin(&app);
+    check_vkl(vkl_exec_record(exec, stream), context);
     app_finish(&app, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT);
     vkl_stream_destroy(stream); /* only now: the GPU is done with the command buffer */
+    vkl_exec_destroy(exec);
 
     printf("h[%d] of row 0:", T - 1);
     for (int j = 0; j < 4; j++)
