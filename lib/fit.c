@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Training, evaluation and prediction of a model: a step is planned once, bound once and replayed. */
+ * Training in pieces. An epoch is a row of batches, first those that are trained on, then those of validation; `Place` says how far it is
+ * submitted or recorded. Between epochs the host looks at the losses, which the device has copied to where the host can read them, and decides
+ * what the next epoch begins with. */
 #include <math.h>
-#include <stdio.h>
-#include <time.h>
 
+#include "fit.h"
 #include "init.h"
-#include "model.h"
 #include "optimizer.h"
 
 VklFitDesc vkl_fit_desc(void)
@@ -23,365 +23,33 @@ VklFitDesc vkl_fit_desc(void)
 
 static double now(void)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+    return 1e-9 * vkl_nanoseconds();
 }
 
-static VklStatus fail(VklModel *model, VklStatus status, const char *call, const char *what, uint64_t value, uint64_t limit)
+static VklStatus again(VklFit *fit, VklStatus status)
 {
-    return vkl_fail(model->device->context, &model->error, status, "%s: %s is %llu; it must be %llu", call, what,
-                    (unsigned long long)value, (unsigned long long)limit);
+    return status < 0 ? vkl_fail_again(&fit->error, status) : status;
 }
 
-static VklStatus check_windows(VklModel *model, const char *call, const VklWindows *windows, bool targets)
+/* ---- Creation ---- */
+
+static VklStatus check_fit(VklModel *model, const char *call, const VklWindows *train, const VklWindows *validation,
+                           const VklFitDesc *desc)
 {
-    VklContext *context = model->device->context;
-    if (!windows || windows->struct_size != sizeof(*windows))
-        return fail(model, VKL_ERROR_INVALID, call, "the windows' struct_size", windows ? windows->struct_size : 0,
-                    sizeof(*windows));
-    if (windows->features != model->network.features)
-        return fail(model, VKL_ERROR_INVALID, call, "the windows' features", windows->features, model->network.features);
-    if (windows->outputs != model->network.outputs)
-        return fail(model, VKL_ERROR_INVALID, call, "the windows' outputs", windows->outputs, model->network.outputs);
-    if (!windows->count || windows->count > UINT32_MAX || !windows->steps)
-        return vkl_fail(context, &model->error, VKL_ERROR_INVALID,
-                        "%s: there are %llu windows of %llu steps; from 1 to %u windows of at least 1 step are needed", call,
-                        (unsigned long long)windows->count, (unsigned long long)windows->steps, UINT32_MAX);
-    if (!windows->series || !windows->starts || (targets && !windows->targets))
-        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: the windows have no %s", call,
-                        !windows->series   ? "series"
-                        : !windows->starts ? "starts"
-                                           : "targets");
-    for (uint64_t i = 0; i < windows->count; i++)
-        if (windows->steps > windows->rows || windows->starts[i] > windows->rows - windows->steps)
-            return vkl_fail(context, &model->error, VKL_ERROR_INVALID,
-                            "%s: window %llu begins at row %u and has %llu steps; the series has %llu rows", call,
-                            (unsigned long long)i, windows->starts[i], (unsigned long long)windows->steps,
-                            (unsigned long long)windows->rows);
-    return VKL_OK;
-}
-
-/* ---- A set of windows on the device, and batches of it ---- */
-
-typedef struct Batch {
-    uint64_t rows;
-    VklExec *exec; /* NULL: no batch of this size */
-    VklBuffer *reserve, *workspace;
-    VklArray predictions; /* in reserve */
-} Batch;
-
-typedef struct Job {
-    VklModel *model;
-    const char *call;
-    const VklWindows *windows;
-    uint64_t batch_size;
-    VklWindowPlaces places;
-    VklBuffer *data, *state;
-    VklBuffer *grads, *moments; /* training */
-    Batch full, rest;
-    uint32_t *order; /* host, [count] */
-    float *losses;   /* host, [batches] */
-} Job;
-
-static void job_finish(Job *job)
-{
-    if (job->model)
-        vkl_stream_wait(job->model->stream); /* after a failure recorded work may still name what is destroyed here */
-    Batch *batches[] = {&job->full, &job->rest};
-    for (int i = 0; i < 2; i++) {
-        vkl_exec_destroy(batches[i]->exec);
-        vkl_buffer_destroy(batches[i]->reserve);
-        vkl_buffer_destroy(batches[i]->workspace);
-    }
-    vkl_buffer_destroy(job->data);
-    vkl_buffer_destroy(job->state);
-    vkl_buffer_destroy(job->grads);
-    vkl_buffer_destroy(job->moments);
-    vkl_release(job->order);
-    vkl_release(job->losses);
-}
-
-static VklStatus again(VklModel *model, VklStatus status)
-{
-    return status < 0 ? vkl_fail_again(&model->error, status) : status;
-}
-
-static VklStatus create_batch(Job *job, Batch *batch, uint64_t rows, const VklFitDesc *fit, VklModelPlan model_plan)
-{
-    VklModel *model = job->model;
-    VklDevice *device = model->device;
-    if (!rows)
-        return VKL_OK;
-    VklPlan plan;
-    vkl_plan_init(&plan, &device->caps);
-    model_plan.network = &model->network;
-    model_plan.T = job->windows->steps;
-    model_plan.N = rows;
-    model_plan.places = &job->places;
-    model_plan.has_targets = job->windows->targets != NULL;
-    model_plan.loss = fit->loss;
-    model_plan.huber_delta = fit->huber_delta;
-    model_plan.optimizer = model_plan.training ? &fit->optimizer : NULL;
-    model_plan.seed = fit->seed;
-    if (!vkl_plan_model(&plan, &model_plan)) {
-        vkl_plan_finish(&plan);
-        return vkl_fail(device->context, &model->error, VKL_ERROR_LIMIT,
-                        "%s: a batch of %llu windows of %llu steps needs memory that does not fit 63 bits", job->call,
-                        (unsigned long long)rows, (unsigned long long)job->windows->steps);
-    }
-    VklStatus status = VKL_OK;
-    if (!plan.status) {
-        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 4 * (model_plan.reserve + 1), &batch->reserve);
-        if (!status)
-            status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 4 * (model_plan.workspace + 1), &batch->workspace);
-    }
-    if (status) {
-        vkl_plan_finish(&plan);
-        return again(model, status);
-    }
-    VklSlice slots[VKL_SLOT_COUNT] = {{0}};
-    slots[VKL_SLOT_PARAMS] = vkl_slice(model->params, 0);
-    slots[VKL_SLOT_GRADS] = vkl_slice(job->grads, 0);
-    slots[VKL_SLOT_MOMENTS] = vkl_slice(job->moments, 0);
-    slots[VKL_SLOT_STATE] = vkl_slice(job->state, 0);
-    slots[VKL_SLOT_DATA] = vkl_slice(job->data, 0);
-    slots[VKL_SLOT_RESERVE] = vkl_slice(batch->reserve, 0);
-    slots[VKL_SLOT_WORKSPACE] = vkl_slice(batch->workspace, 0);
-    batch->rows = rows;
-    batch->predictions = model_plan.predictions;
-    return vkl_exec_create(device, &plan, slots, job->call, &model->error, &batch->exec);
-}
-
-static VklStatus upload_windows(Job *job, const VklFitDesc *fit)
-{
-    VklStream *stream = job->model->stream;
-    const VklWindows *windows = job->windows;
-    uint32_t header[VKL_STATE_LOSS];
-    vkl_optimizer_state(&fit->optimizer, header);
-    VklStatus status = vkl_stream_write(stream, vkl_slice(job->data, 4 * job->places.series), windows->series,
-                                        4 * windows->rows * windows->features);
-    if (!status)
-        status = vkl_stream_write(stream, vkl_slice(job->data, 4 * job->places.starts), windows->starts, 4 * windows->count);
-    if (!status && windows->targets)
-        status = vkl_stream_write(stream, vkl_slice(job->data, 4 * job->places.targets), windows->targets,
-                                  4 * windows->count * windows->outputs);
-    if (!status)
-        status = vkl_stream_write(stream, vkl_slice(job->state, 0), header, sizeof(header));
-    for (uint32_t i = 0; i < windows->count; i++)
-        job->order[i] = i;
-    if (!status)
-        status = vkl_stream_write(stream, vkl_slice(job->state, 4 * job->places.order), job->order, 4 * windows->count);
-    return again(job->model, status);
-}
-
-/* `fit` gives loss and optimizer. On failure too job_finish() is to be called. */
-static VklStatus job_start(Job *job, VklModel *model, const char *call, const VklWindows *windows, uint64_t batch_size,
-                           const VklFitDesc *fit, VklModelPlan model_plan)
-{
-    VklDevice *device = model->device;
-    *job = (Job){.model = model, .call = call, .windows = windows};
-    job->batch_size = batch_size < windows->count ? batch_size : windows->count;
-    if (!vkl_window_places(windows, job->batch_size, &job->places))
-        return vkl_fail(device->context, &model->error, VKL_ERROR_LIMIT,
-                        "%s: a series of %llu rows of %llu numbers does not fit 63 bits", call, (unsigned long long)windows->rows,
-                        (unsigned long long)windows->features);
-    job->order = vkl_allocate(device->caps.memory, windows->count, sizeof(*job->order));
-    job->losses = vkl_allocate(device->caps.memory, job->places.batches, sizeof(*job->losses));
-    if (!job->order || !job->losses)
-        return vkl_fail(device->context, &model->error, VKL_ERROR_HOST_MEMORY, "%s: the host refused memory for %llu windows",
-                        call, (unsigned long long)windows->count);
-    VklStatus status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 4 * job->places.data, &job->data);
-    if (!status)
-        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 4 * job->places.state, &job->state);
-    if (!status && model_plan.training)
-        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 4 * model->network.params, &job->grads);
-    if (!status && model_plan.training)
-        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 8 * model->network.params, &job->moments);
-    if (status)
-        return again(model, status);
-    status = create_batch(job, &job->full, job->batch_size, fit, model_plan);
-    if (!status)
-        status = create_batch(job, &job->rest, windows->count % job->batch_size, fit, model_plan);
-    if (!status)
-        status = vkl_model_sync(model);
-    return status ? status : upload_windows(job, fit);
-}
-
-/* The next pass over the windows begins: counters to zero, in a new order if asked for. */
-static VklStatus job_rewind(Job *job, const VklFitDesc *shuffled, uint64_t epoch)
-{
-    VklStream *stream = job->model->stream;
-    VklStatus status = vkl_stream_fill(stream, vkl_slice(job->state, 4 * VKL_STATE_BATCH), 0, 4);
-    if (!status)
-        status = vkl_stream_fill(stream, vkl_slice(job->state, 4 * VKL_STATE_WINDOW), 0, 4);
-    if (!status && shuffled) {
-        vkl_shuffle(job->order, (uint32_t)job->windows->count, shuffled->seed, epoch);
-        status = vkl_stream_write(stream, vkl_slice(job->state, 4 * job->places.order), job->order, 4 * job->windows->count);
-    }
-    return again(job->model, status);
-}
-
-/* Reads the losses of a whole pass: their mean over windows and outputs, and the first batch that is not finite, or UINT64_MAX. */
-static VklStatus job_losses(Job *job, double *mean, uint64_t *broken)
-{
-    VklStatus status =
-        vkl_download(job->model->stream, vkl_slice(job->state, 4 * VKL_STATE_LOSS), job->losses, 4 * job->places.batches);
-    double sum = 0;
-    *broken = UINT64_MAX;
-    for (uint64_t i = 0; i < job->places.batches && !status; i++) {
-        sum += (double)job->losses[i];
-        if (!isfinite(job->losses[i]) && *broken == UINT64_MAX)
-            *broken = i;
-    }
-    *mean = sum / ((double)job->windows->count * (double)job->windows->outputs);
-    return again(job->model, status);
-}
-
-/* All batches of a pass without a word to the host in between. */
-static VklStatus job_pass(Job *job)
-{
-    VklStatus status = job_rewind(job, NULL, 0);
-    if (!status)
-        status = again(job->model,
-                       vkl_stream_replay(job->model->stream, job->full.exec, (uint32_t)(job->windows->count / job->batch_size)));
-    if (!status && job->rest.exec)
-        status = again(job->model, vkl_stream_replay(job->model->stream, job->rest.exec, 1));
-    return status;
-}
-
-/* ---- Training ---- */
-
-typedef struct Training {
-    VklModel *model;
-    const VklFitDesc *desc;
-    Job train, validation;
-    bool validated;
-    VklBuffer *best;     /* weights of the lowest validation loss; made with validation */
-    VklBuffer *finished; /* weights at the end of the last finished epoch */
-    double best_loss, start, reported;
-    uint64_t best_epoch, epoch;
-    uint32_t chunk; /* steps of one submission, so that a callback can stop training soon */
-    VklFitResult result;
-} Training;
-
-static VklStatus copy_params(Training *training, VklBuffer *dst, VklBuffer *src)
-{
-    return again(training->model, vkl_stream_copy(training->model->stream, vkl_slice(dst, 0), vkl_slice(src, 0),
-                                                  4 * training->model->network.params));
-}
-
-/* `count` steps of one batch, in submissions of about a twentieth of a second. VKL_STOPPED when the callback says so. */
-static VklStatus train_steps(Training *training, const Batch *batch, uint64_t count, uint64_t *done)
-{
-    VklModel *model = training->model;
-    const VklFitDesc *desc = training->desc;
-    while (count) {
-        double begun = now();
-        uint32_t part = count < training->chunk ? (uint32_t)count : training->chunk;
-        VklStatus status = vkl_stream_replay(model->stream, batch->exec, part);
-        if (!status)
-            status = vkl_stream_wait(model->stream);
-        if (status)
-            return again(model, status);
-        double end = now(), took = end - begun;
-        count -= part;
-        *done += part;
-        training->result.steps += part;
-        if (part == training->chunk) {
-            double wanted = took > 0 ? 0.05 / took * part : 2.0 * part;
-            training->chunk = wanted < 1 ? 1 : wanted > 2.0 * part ? 2 * part : (uint32_t)wanted;
-            training->chunk = training->chunk > 65536 ? 65536 : training->chunk;
-        }
-        if (desc->on_progress && end - training->reported >= 0.1) {
-            training->reported = end;
-            VklProgress progress = {.epoch = training->epoch,
-                                    .epochs = desc->epochs,
-                                    .step = *done,
-                                    .steps = training->train.places.batches,
-                                    .seconds = end - training->start};
-            if (!desc->on_progress(desc->user, &progress))
-                return VKL_STOPPED;
-        }
-    }
-    return VKL_OK;
-}
-
-static VklStatus broken_loss(Training *training, const char *part, uint64_t step, double loss)
-{
-    return vkl_fail(
-        training->model->device->context, &training->model->error, VKL_ERROR_NUMERIC,
-        "vkl_model_fit: the %s loss of epoch %llu, step %llu is %g; training has stopped (a smaller learning rate or clip_norm "
-        "may help, or the data hold values that are not finite)",
-        part, (unsigned long long)training->epoch, (unsigned long long)(step + 1), loss);
-}
-
-/* One epoch of training and validation. */
-static VklStatus train_epoch(Training *training, VklEpoch *epoch)
-{
-    Job *job = &training->train;
-    uint64_t done = 0, broken;
-    VklStatus status = job_rewind(job, training->desc->shuffle ? training->desc : NULL, training->epoch);
-    if (!status)
-        status = train_steps(training, &job->full, job->windows->count / job->batch_size, &done);
-    if (!status && job->rest.exec)
-        status = train_steps(training, &job->rest, 1, &done);
-    if (!status)
-        status = job_losses(job, &epoch->loss, &broken);
-    if (!status && broken != UINT64_MAX)
-        status = broken_loss(training, "training", broken, (double)job->losses[broken]);
-    if (status || !training->validated)
-        return status;
-
-    status = job_pass(&training->validation);
-    if (!status)
-        status = job_losses(&training->validation, &epoch->validation_loss, &broken);
-    if (!status && broken != UINT64_MAX)
-        status = broken_loss(training, "validation", broken, (double)training->validation.losses[broken]);
-    if (!status && (!training->best_epoch || epoch->validation_loss < training->best_loss)) {
-        epoch->best = true;
-        training->best_loss = epoch->validation_loss;
-        training->best_epoch = epoch->epoch;
-        status = copy_params(training, training->best, training->model->params);
-    }
-    return status;
-}
-
-static VklStatus train_epochs(Training *training)
-{
-    const VklFitDesc *desc = training->desc;
-    for (training->epoch = 1; training->epoch <= desc->epochs; training->epoch++) {
-        VklEpoch epoch = {.epoch = training->epoch, .validation_loss = NAN};
-        VklStatus status = train_epoch(training, &epoch);
-        if (!status)
-            status = copy_params(training, training->finished, training->model->params);
-        if (status)
-            return status;
-        epoch.seconds = now() - training->start;
-        training->result.epochs = training->epoch;
-        training->result.loss = epoch.loss;
-        training->result.validation_loss = epoch.validation_loss;
-        if (desc->on_epoch && !desc->on_epoch(desc->user, &epoch))
-            return VKL_STOPPED;
-        if (desc->patience && training->epoch - training->best_epoch >= desc->patience)
-            return VKL_OK;
-    }
-    return VKL_OK;
-}
-
-static VklStatus check_fit(VklModel *model, const VklWindows *train, const VklWindows *validation, const VklFitDesc *desc)
-{
-    static const char call[] = "vkl_model_fit";
     VklContext *context = model->device->context;
     if (!desc)
         return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: desc is NULL", call);
     if (desc->struct_size != sizeof(*desc))
-        return fail(model, VKL_ERROR_INVALID, call, "struct_size", desc->struct_size, sizeof(*desc));
-    VklStatus status = check_windows(model, call, train, true);
+        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
+                        desc->struct_size, sizeof(*desc));
+    if (model->fit)
+        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: the model is being trained by another VklFit", call);
+    VklStatus status = vkl_windows_check(model, call, train, true);
     if (!status && validation)
-        status = check_windows(model, call, validation, true);
+        status = vkl_windows_check(model, call, validation, true);
     if (!status && validation && validation->steps != train->steps)
-        status = fail(model, VKL_ERROR_INVALID, call, "the validation windows' steps", validation->steps, train->steps);
+        status = vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: the validation windows' steps is %llu; it must be %llu",
+                          call, (unsigned long long)validation->steps, (unsigned long long)train->steps);
     if (!status && (!desc->epochs || !desc->batch_size))
         status =
             vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: epochs is %llu, batch_size %llu; each must be at least 1",
@@ -398,148 +66,525 @@ static VklStatus check_fit(VklModel *model, const VklWindows *train, const VklWi
     return status ? status : vkl_optimizer_check(context, &model->error, call, &desc->optimizer);
 }
 
-/* Which weights the model ends with. */
-static VklStatus settle(Training *training, VklStatus ended)
+/* The order of the windows in the epoch that begins next, where the device can copy it from. Nothing that was submitted reads the one before. */
+static VklStatus prepare_order(VklFit *fit)
 {
-    bool failed = ended < 0, stopped = ended == VKL_STOPPED;
-    uint64_t epoch = training->result.epochs;
-    VklBuffer *weights = NULL;
-    if (training->best_epoch && (failed || stopped || training->desc->patience)) {
-        weights = training->best;
-        epoch = training->best_epoch;
-        training->result.validation_loss = training->best_loss;
-    } else if (failed) {
-        weights = training->finished; /* before the first epoch has ended: the weights from before training */
-    }
-    training->result.best_epoch = epoch;
-    return weights ? copy_params(training, training->model->params, weights) : VKL_OK;
+    if (!fit->order)
+        return VKL_OK;
+    vkl_shuffle(vkl_buffer_data(fit->order), (uint32_t)fit->train.count, fit->desc.seed, fit->epoch);
+    return vkl_buffer_flush(fit->order, 0, 4 * fit->train.count);
 }
 
-static uint64_t inference_batch(const VklModel *model, uint64_t steps);
+static uint64_t all_batches(const VklFit *fit)
+{
+    return fit->train.places.batches + (fit->validated ? fit->validation.places.batches : 0);
+}
+
+/* Where the optimizer begins: from there on a step is not cut, so that the weights between two pieces are those of whole steps. */
+static size_t first_writer(const VklExec *exec, VklSlot slot)
+{
+    for (size_t i = 0; i < exec->plan.count; i++)
+        for (int b = 0; b < exec->plan.ops[i].bindings; b++)
+            if (exec->plan.ops[i].bind[b].slot == slot && exec->plan.ops[i].bind[b].access & VKL_WRITE)
+                return i;
+    return exec->plan.count;
+}
+
+static void prepare_batch(VklPaced *paced, const VklBatch *batch, bool training)
+{
+    *paced = vkl_paced(batch->exec);
+    if (batch->exec && training)
+        paced->tail = first_writer(batch->exec, VKL_SLOT_PARAMS);
+}
+
+static VklStatus start(VklFit *fit, const char *call, const VklWindows *train, const VklWindows *validation)
+{
+    VklModel *model = fit->model;
+    VklDevice *device = model->device;
+    const VklFitDesc *desc = &fit->desc;
+    uint64_t bytes = 4 * model->network.params;
+    VklStatus status =
+        vkl_batches_start(&fit->train, model, call, train, desc->batch_size, desc, (VklModelPlan){.training = true});
+    if (!status && validation)
+        status = vkl_batches_start(&fit->validation, model, call, validation, vkl_inference_batch(model, validation->steps), desc,
+                                   (VklModelPlan){.with_loss = true});
+    if (status)
+        return status;
+    status = vkl_pace_init(&fit->pace, model->stream);
+    if (!status)
+        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, bytes, &fit->finished);
+    if (!status && validation)
+        status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, bytes, &fit->best);
+    if (!status && desc->shuffle)
+        status = vkl_buffer_create(device, VKL_BUFFER_UPLOAD, 4 * train->count, &fit->order);
+    if (!status)
+        status = vkl_buffer_create(device, VKL_BUFFER_READBACK, 4 * all_batches(fit), &fit->losses);
+    if (!status)
+        status = prepare_order(fit);
+    if (!status)
+        status = vkl_stream_wait(model->stream); /* the windows are on the device */
+    if (status)
+        return vkl_fail_again(&model->error, status);
+    const VklBatch *batches[] = {&fit->train.full, &fit->train.rest, &fit->validation.full, &fit->validation.rest};
+    for (int i = 0; i < VKL_FIT_PARTS; i++)
+        prepare_batch(&fit->paced[i], batches[i], i < VKL_FIT_CHECK);
+    return VKL_OK;
+}
+
+/* `call`: whose sentences these are. */
+static VklStatus create(const char *call, VklModel *model, const VklWindows *train, const VklWindows *validation,
+                        const VklFitDesc *desc, VklFit **fit)
+{
+    VklStatus status = check_fit(model, call, train, validation, desc);
+    if (status)
+        return status;
+    VklFit *made = vkl_allocate(model->device->caps.memory, 1, sizeof(*made));
+    if (!made)
+        return vkl_fail(model->device->context, &model->error, VKL_ERROR_HOST_MEMORY, "%s: the host refused %zu bytes", call,
+                        sizeof(*made));
+    made->model = model;
+    made->desc = *desc;
+    made->validated = validation != NULL;
+    made->epoch = 1;
+    made->at.keep_finished = true;
+    made->began = made->reported = now();
+    made->before = model->stream->stats;
+    made->result.loss = made->result.validation_loss = NAN;
+    model->fit = made;
+    status = start(made, call, train, validation);
+    if (status)
+        vkl_fit_destroy(made);
+    else
+        *fit = made;
+    return status;
+}
+
+VklStatus vkl_fit_create(VklModel *model, const VklWindows *train, const VklWindows *validation, const VklFitDesc *desc,
+                         VklFit **fit)
+{
+    static const char call[] = "vkl_fit_create";
+    if (!fit)
+        return vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: fit is NULL", call);
+    return create(call, model, train, validation, desc, fit);
+}
+
+const char *vkl_fit_error(const VklFit *fit)
+{
+    return fit->error.message;
+}
+
+/* ---- What an epoch consists of ---- */
+
+/* The part of the epoch that a place is in, and how many batches of it are left. */
+static VklFitPart part_of(const VklFit *fit, uint64_t batch, uint64_t *left)
+{
+    const uint64_t counts[VKL_FIT_PARTS] = {
+        fit->train.full_count,
+        fit->train.places.batches - fit->train.full_count,
+        fit->validation.full_count,
+        fit->validation.places.batches - fit->validation.full_count,
+    };
+    int part = 0;
+    for (; part < VKL_FIT_PARTS - 1 && batch >= counts[part]; part++)
+        batch -= counts[part];
+    *left = counts[part] - batch;
+    return (VklFitPart)part;
+}
+
+static VklStatus copy_params(VklFit *fit, VklStream *stream, VklBuffer *dst, VklBuffer *src)
+{
+    return vkl_stream_copy(stream, vkl_slice(dst, 0), vkl_slice(src, 0), 4 * fit->model->network.params);
+}
+
+/* In front of an epoch's first batch. */
+static VklStatus begin_epoch(VklFit *fit, VklStream *stream)
+{
+    VklBuffer *params = fit->model->params;
+    VklStatus status = fit->at.keep_finished ? copy_params(fit, stream, fit->finished, params) : VKL_OK;
+    if (!status && fit->at.keep_best)
+        status = copy_params(fit, stream, fit->best, params);
+    if (!status)
+        status = vkl_batches_rewind(&fit->train, stream);
+    if (!status && fit->order)
+        status = vkl_stream_copy(stream, vkl_slice(fit->train.state, 4 * fit->train.places.order), vkl_slice(fit->order, 0),
+                                 4 * fit->train.count);
+    fit->at.keep_finished = fit->at.keep_best = false;
+    return status;
+}
+
+static VklStatus copy_losses(VklFit *fit, VklStream *stream, const VklBatches *batches, uint64_t at)
+{
+    return vkl_stream_copy(stream, vkl_slice(fit->losses, 4 * at), vkl_slice(batches->state, 4 * VKL_STATE_LOSS),
+                           4 * batches->places.batches);
+}
+
+/* Behind batches, `count` of which have been submitted or recorded. */
+static VklStatus move_on(VklFit *fit, VklStream *stream, uint64_t count)
+{
+    uint64_t trained = fit->train.places.batches;
+    VklStatus status = VKL_OK;
+    fit->at.batch += count;
+    if (!count)
+        return VKL_OK;
+    if (fit->at.batch == trained) {
+        status = copy_losses(fit, stream, &fit->train, 0);
+        if (!status && fit->validated)
+            status = vkl_batches_rewind(&fit->validation, stream);
+    } else if (fit->at.batch == all_batches(fit)) {
+        status = copy_losses(fit, stream, &fit->validation, trained);
+    }
+    if (!status && fit->at.batch == all_batches(fit))
+        status = vkl_stream_show(stream);
+    return status;
+}
+
+/* ---- What the host does when the device has done its part ---- */
+
+static void end(VklFit *fit, VklStatus status)
+{
+    fit->ended = true;
+    fit->end = status;
+}
+
+/* What calls return once training has ended. */
+static VklStatus ended(const VklFit *fit)
+{
+    return fit->end < 0 ? fit->end : VKL_STOPPED;
+}
+
+static VklStatus broken_loss(VklFit *fit, const char *part, uint64_t step, double loss)
+{
+    return vkl_fail(fit->model->device->context, &fit->error, VKL_ERROR_NUMERIC,
+                    "the %s loss of epoch %llu, step %llu is %g; training has stopped (a smaller learning rate or clip_norm "
+                    "may help, or the data hold values that are not finite)",
+                    part, (unsigned long long)fit->epoch, (unsigned long long)(step + 1), loss);
+}
+
+static VklStatus read_losses(VklFit *fit, VklEpoch *epoch)
+{
+    VklStatus status = vkl_buffer_invalidate(fit->losses, 0, 4 * all_batches(fit));
+    if (status)
+        return again(fit, status);
+    const float *losses = vkl_buffer_data(fit->losses);
+    uint64_t broken;
+    epoch->loss = vkl_batches_loss(&fit->train, losses, &broken);
+    if (broken != UINT64_MAX)
+        return broken_loss(fit, "training", broken, (double)losses[broken]);
+    if (!fit->validated)
+        return VKL_OK;
+    losses += fit->train.places.batches;
+    epoch->validation_loss = vkl_batches_loss(&fit->validation, losses, &broken);
+    return broken != UINT64_MAX ? broken_loss(fit, "validation", broken, (double)losses[broken]) : VKL_OK;
+}
+
+static VklStatus end_epoch(VklFit *fit)
+{
+    VklEpoch epoch = {.epoch = fit->epoch, .validation_loss = NAN};
+    VklStatus status = read_losses(fit, &epoch);
+    if (status) {
+        end(fit, status);
+        return status;
+    }
+    epoch.best = fit->validated && (!fit->best_epoch || epoch.validation_loss < fit->best_loss);
+    if (epoch.best) {
+        fit->best_loss = epoch.validation_loss;
+        fit->best_epoch = epoch.epoch;
+    }
+    epoch.seconds = now() - fit->began;
+    fit->result.epochs = fit->epoch;
+    fit->result.loss = epoch.loss;
+    fit->result.validation_loss = epoch.validation_loss;
+    fit->epoch++;
+    fit->at = (VklFitPlace){.keep_finished = true, .keep_best = epoch.best};
+    fit->seen = 0;
+    if (fit->desc.on_epoch && !fit->desc.on_epoch(fit->desc.user, &epoch))
+        end(fit, VKL_STOPPED);
+    else if (fit->epoch > fit->desc.epochs || (fit->desc.patience && fit->result.epochs - fit->best_epoch >= fit->desc.patience))
+        end(fit, VKL_OK);
+    else
+        status = again(fit, prepare_order(fit));
+    if (status)
+        end(fit, status);
+    return status;
+}
+
+/* The device has done all that was submitted or recorded. */
+static VklStatus look_at_results(VklFit *fit)
+{
+    uint64_t trained = fit->train.places.batches;
+    uint64_t then = fit->seen < trained ? fit->seen : trained;
+    uint64_t step = fit->at.batch < trained ? fit->at.batch : trained;
+    fit->seen = fit->at.batch;
+    fit->result.steps += step - then;
+    double time = now();
+    if (fit->desc.on_progress && !fit->at.done && time - fit->reported >= 0.1) {
+        fit->reported = time;
+        VklProgress progress = {
+            .epoch = fit->epoch, .epochs = fit->desc.epochs, .step = step, .steps = trained, .seconds = time - fit->began};
+        if (!fit->desc.on_progress(fit->desc.user, &progress)) {
+            end(fit, VKL_STOPPED);
+            return VKL_OK;
+        }
+    }
+    return fit->at.batch == all_batches(fit) ? end_epoch(fit) : VKL_OK;
+}
+
+/* ---- Pieces of our own ---- */
+
+static VklStatus fill_piece(VklFit *fit)
+{
+    VklStream *stream = fit->model->stream;
+    VklStatus status = fit->at.batch || fit->at.done ? VKL_OK : begin_epoch(fit, stream);
+    while (!status && fit->at.batch < all_batches(fit)) {
+        uint64_t left;
+        VklPaced *paced = &fit->paced[part_of(fit, fit->at.batch, &left)];
+        uint32_t repeated;
+        left = left < UINT32_MAX ? left : UINT32_MAX;
+        status = vkl_pace_add(&fit->pace, paced, (uint32_t)left, &fit->at.done, &repeated);
+        if (!status)
+            status = move_on(fit, stream, repeated);
+        if (repeated < left)
+            break;
+    }
+    return status;
+}
+
+static VklStatus submit_piece(VklFit *fit, double microseconds)
+{
+    VklFitPlace before = fit->at;
+    fit->model->mirror_valid = false;
+    VklStatus status = vkl_pace_begin(&fit->pace, microseconds);
+    if (!status) {
+        status = fill_piece(fit);
+        if (status)
+            vkl_pace_drop(&fit->pace);
+        else
+            status = vkl_pace_submit(&fit->pace);
+    }
+    if (status)
+        fit->at = before;
+    return again(fit, status);
+}
+
+/* VKL_TIMEOUT: the piece before still runs. */
+static VklStatus look(VklFit *fit)
+{
+    bool running = fit->pace.running;
+    VklStatus status = vkl_pace_look(&fit->pace);
+    if (status)
+        return again(fit, status);
+    return running ? look_at_results(fit) : VKL_OK;
+}
+
+static VklStatus check_alive(VklFit *fit, const char *call)
+{
+    const VklDevice *device = fit->model->device;
+    return atomic_load(&device->lost) ? vkl_fail(device->context, &fit->error, VKL_ERROR_DEVICE_LOST,
+                                                 "%s: the device '%s' is lost", call, device->info.name)
+                                      : VKL_OK;
+}
+
+static VklStatus check_collected(VklFit *fit, const char *call)
+{
+    return fit->recorded ? vkl_fail(fit->model->device->context, &fit->error, VKL_ERROR_INVALID,
+                                    "%s: steps that were recorded are not collected; vkl_fit_collect() comes first", call)
+                         : VKL_OK;
+}
+
+VklStatus vkl_fit_run(VklFit *fit, double microseconds)
+{
+    static const char call[] = "vkl_fit_run";
+    VklStatus status = check_alive(fit, call);
+    if (!status && !(microseconds >= 0))
+        status = vkl_fail(fit->model->device->context, &fit->error, VKL_ERROR_INVALID,
+                          "%s: microseconds is %g; it must be at least 0", call, microseconds);
+    if (!status)
+        status = check_collected(fit, call);
+    if (!status && !fit->ended)
+        status = look(fit);
+    if (status)
+        return status;
+    return fit->ended ? ended(fit) : submit_piece(fit, microseconds);
+}
+
+/* Until the device is done, and with a whole step. */
+static VklStatus wait_for_step(VklFit *fit)
+{
+    VklStatus status = again(fit, vkl_stream_wait(fit->model->stream));
+    if (!status)
+        status = look(fit);
+    while (!status && fit->at.done) {
+        status = submit_piece(fit, 5e4);
+        if (!status)
+            status = again(fit, vkl_stream_wait(fit->model->stream));
+        if (!status)
+            status = look(fit);
+    }
+    return status;
+}
+
+/* ---- Command buffers of the caller's ---- */
+
+static VklStatus record_batch(VklFit *fit, VklStream *stream)
+{
+    uint64_t left;
+    const VklExec *exec = fit->paced[part_of(fit, fit->at.batch, &left)].exec;
+    size_t done = fit->at.done;
+    VklStatus status = fit->at.batch || done ? VKL_OK : begin_epoch(fit, stream);
+    if (!status)
+        status = done ? stream->device->backend->exec_record_part((VklExec *)exec, stream, done, exec->plan.count - done)
+                      : vkl_exec_record(exec, stream);
+    fit->at.done = 0;
+    return status ? status : move_on(fit, stream, 1);
+}
+
+VklStatus vkl_fit_record(VklFit *fit, VklStream *stream, uint32_t steps, uint32_t *recorded)
+{
+    static const char call[] = "vkl_fit_record";
+    VklContext *context = fit->model->device->context;
+    VklStatus status = check_alive(fit, call);
+    if (!status && (!stream || !recorded))
+        status = vkl_fail(context, &fit->error, VKL_ERROR_INVALID, "%s: %s is NULL", call, stream ? "recorded" : "stream");
+    if (!status && stream->device != fit->model->device)
+        status = vkl_fail(context, &fit->error, VKL_ERROR_INVALID, "%s: the stream belongs to another device", call);
+    if (!status && !fit->ended && !fit->recorded)
+        status = look(fit);
+    if (status)
+        return status;
+    if (fit->ended)
+        return ended(fit);
+    uint32_t count = 0;
+    for (; !status && count < steps && fit->at.batch < all_batches(fit); count++) {
+        fit->recorded = true;
+        fit->model->mirror_valid = false;
+        status = record_batch(fit, stream);
+    }
+    if (status) {
+        end(fit, again(fit, status)); /* nobody knows what the command buffer holds */
+        return status;
+    }
+    *recorded = count;
+    return VKL_OK;
+}
+
+VklStatus vkl_fit_collect(VklFit *fit)
+{
+    VklStatus status = check_alive(fit, "vkl_fit_collect");
+    if (status)
+        return status;
+    bool recorded = fit->recorded;
+    fit->recorded = false;
+    if (recorded && !fit->ended)
+        status = look_at_results(fit);
+    return status ? status : fit->ended ? ended(fit) : VKL_OK;
+}
+
+/* ---- The end ---- */
+
+void vkl_fit_progress(const VklFit *fit, VklFitProgress *progress)
+{
+    uint64_t trained = fit->train.places.batches;
+    *progress = (VklFitProgress){.struct_size = sizeof(*progress),
+                                 .epoch = fit->epoch < fit->desc.epochs ? fit->epoch : fit->desc.epochs,
+                                 .epochs = fit->desc.epochs,
+                                 .step = fit->seen < trained ? fit->seen : trained,
+                                 .steps = trained,
+                                 .all_steps = fit->result.steps,
+                                 .loss = fit->result.loss,
+                                 .validation_loss = fit->result.validation_loss,
+                                 .step_microseconds = 1e-3 * fit->paced[0].measured,
+                                 .ended = fit->ended};
+}
+
+/* Which weights the model ends with. Those that are only to be copied when the next epoch begins are still where they were made. */
+static VklStatus settle(VklFit *fit)
+{
+    bool failed = fit->end < 0, stopped = fit->end == VKL_STOPPED;
+    VklBuffer *weights = NULL;
+    fit->result.best_epoch = fit->result.epochs;
+    if (fit->best_epoch && (failed || stopped || fit->desc.patience)) {
+        weights = fit->at.keep_best ? NULL : fit->best;
+        fit->result.best_epoch = fit->best_epoch;
+        fit->result.validation_loss = fit->best_loss;
+    } else if (failed && !fit->at.keep_finished) {
+        weights = fit->finished; /* before the first epoch has ended: the weights from before training */
+    }
+    VklStatus status = weights ? copy_params(fit, fit->model->stream, fit->model->params, weights) : VKL_OK;
+    return again(fit, status ? status : vkl_stream_wait(fit->model->stream));
+}
+
+VklStatus vkl_fit_finish(VklFit *fit, VklFitResult *result)
+{
+    VklStatus status = check_alive(fit, "vkl_fit_finish");
+    if (!status)
+        status = check_collected(fit, "vkl_fit_finish");
+    if (status)
+        return status;
+    if (!fit->ended) {
+        status = wait_for_step(fit);
+        if (!fit->ended)
+            end(fit, status ? status : VKL_STOPPED);
+    }
+    if (fit->end == VKL_ERROR_DEVICE_LOST)
+        return fit->end;
+    if (!fit->settled) {
+        fit->model->mirror_valid = false;
+        status = settle(fit);
+        if (status)
+            return fit->end < 0 ? fit->end : status;
+        fit->settled = true;
+        fit->result.seconds = now() - fit->began;
+    }
+    if (fit->end >= 0 && result) {
+        const VklStreamStats *stats = &fit->model->stream->stats;
+        *result = fit->result;
+        result->stats.dispatches = stats->dispatches - fit->before.dispatches;
+        result->stats.barriers = stats->barriers - fit->before.barriers;
+        result->stats.submits = stats->submits - fit->before.submits;
+    }
+    return fit->end;
+}
+
+void vkl_fit_destroy(VklFit *fit)
+{
+    if (!fit)
+        return;
+    VklModel *model = fit->model;
+    if (fit->at.done && !fit->ended && !fit->recorded && !atomic_load(&model->device->lost)) {
+        fit->desc.on_progress = NULL;
+        fit->desc.on_epoch = NULL;
+        wait_for_step(fit);
+    }
+    vkl_batches_finish(&fit->train); /* waits */
+    vkl_batches_finish(&fit->validation);
+    vkl_pace_finish(&fit->pace);
+    vkl_buffer_destroy(fit->best);
+    vkl_buffer_destroy(fit->finished);
+    vkl_buffer_destroy(fit->order);
+    vkl_buffer_destroy(fit->losses);
+    model->fit = NULL;
+    vkl_release(fit);
+}
 
 VklStatus vkl_model_fit(VklModel *model, const VklWindows *train, const VklWindows *validation, const VklFitDesc *desc,
                         VklFitResult *result)
 {
-    VklStatus status = check_fit(model, train, validation, desc);
+    VklFit *fit;
+    VklStatus status = create("vkl_model_fit", model, train, validation, desc, &fit);
     if (status)
         return status;
-    Training training = {.model = model,
-                         .desc = desc,
-                         .validated = validation != NULL,
-                         .start = now(),
-                         .chunk = 1,
-                         .result = {.loss = NAN, .validation_loss = NAN}};
-    training.reported = training.start;
-    VklStreamStats before = model->stream->stats;
-    status = job_start(&training.train, model, "vkl_model_fit", train, desc->batch_size, desc, (VklModelPlan){.training = true});
-    if (!status && validation)
-        status = job_start(&training.validation, model, "vkl_model_fit", validation, inference_batch(model, validation->steps),
-                           desc, (VklModelPlan){.with_loss = true});
-    uint64_t bytes = 4 * model->network.params;
-    if (!status)
-        status = again(model, vkl_buffer_create(model->device, VKL_BUFFER_DEVICE, bytes, &training.finished));
-    if (!status && validation)
-        status = again(model, vkl_buffer_create(model->device, VKL_BUFFER_DEVICE, bytes, &training.best));
-    if (!status)
-        status = copy_params(&training, training.finished, model->params);
-    if (!status) {
-        model->mirror_valid = false;
-        status = train_epochs(&training);
-        if (status != VKL_ERROR_DEVICE_LOST) {
-            VklStatus settled = settle(&training, status);
-            if (!settled)
-                settled = again(model, vkl_stream_wait(model->stream));
-            status = settled && status >= 0 ? settled : status;
-        }
+    /* pieces of a twentieth of a second, so that a callback can stop training soon */
+    while (!status || status == VKL_TIMEOUT) {
+        status = vkl_fit_run(fit, 5e4);
+        if (!status || status == VKL_TIMEOUT)
+            status = again(fit, vkl_stream_wait(model->stream));
     }
-    if (status >= 0 && result) {
-        *result = training.result;
-        result->seconds = now() - training.start;
-        result->stats.dispatches = model->stream->stats.dispatches - before.dispatches;
-        result->stats.barriers = model->stream->stats.barriers - before.barriers;
-        result->stats.submits = model->stream->stats.submits - before.submits;
-    }
-    job_finish(&training.train);
-    job_finish(&training.validation);
-    vkl_buffer_destroy(training.best);
-    vkl_buffer_destroy(training.finished);
-    return status;
-}
-
-/* ---- Prediction ---- */
-
-/* Windows of one batch of inference: many, but within some 64 MiB of gates. */
-static uint64_t inference_batch(const VklModel *model, uint64_t steps)
-{
-    uint64_t widest = 1, rows = VKL_LOSS_MOST / model->network.outputs;
-    rows = rows < 1 ? 1 : rows < 256 ? rows : 256;
-    for (uint32_t i = 0; i < model->network.count; i++)
-        if (model->network.layers[i].desc.units > widest)
-            widest = model->network.layers[i].desc.units;
-    uint64_t most = (UINT64_C(1) << 24) / 4 / widest / (steps < UINT64_C(1) << 24 ? steps : UINT64_C(1) << 24);
-    return most < 1 ? 1 : most < rows ? most : rows;
-}
-
-VklStatus vkl_model_predict(VklModel *model, const VklWindows *windows, float *predictions)
-{
-    static const char call[] = "vkl_model_predict";
-    VklFitDesc fit = vkl_fit_desc();
-    VklStatus status = check_windows(model, call, windows, false);
-    if (!status && !predictions)
-        status = vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: predictions is NULL", call);
-    if (status)
-        return status;
-    VklWindows inputs = *windows;
-    inputs.targets = NULL;
-    Job job;
-    status = job_start(&job, model, call, &inputs, inference_batch(model, windows->steps), &fit, (VklModelPlan){0});
-    for (uint64_t done = 0; done < windows->count && !status;) {
-        /* without the loss kernel nothing on the device moves on to the next windows */
-        const Batch *batch = windows->count - done >= job.full.rows ? &job.full : &job.rest;
-        uint64_t numbers = batch->rows * windows->outputs;
-        status = vkl_stream_fill(model->stream, vkl_slice(job.state, 4 * VKL_STATE_WINDOW), (uint32_t)done, 4);
-        if (!status)
-            status = vkl_exec_record(batch->exec, model->stream);
-        if (!status)
-            status = vkl_stream_read(model->stream, vkl_slice(batch->reserve, 4 * batch->predictions.at),
-                                     predictions + done * windows->outputs, 4 * numbers);
-        status = again(model, status);
-        done += batch->rows;
-    }
-    if (!status)
-        status = again(model, vkl_stream_wait(model->stream));
-    job_finish(&job);
-    return status;
-}
-
-VklStatus vkl_model_evaluate(VklModel *model, const VklWindows *windows, VklLoss loss, double huber_delta, double *mean)
-{
-    static const char call[] = "vkl_model_evaluate";
-    VklFitDesc fit = vkl_fit_desc();
-    fit.loss = loss;
-    fit.huber_delta = huber_delta;
-    VklStatus status = check_windows(model, call, windows, true);
-    if (!status && (loss < VKL_LOSS_MSE || loss > VKL_LOSS_HUBER))
-        status =
-            vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: loss %d is none of VklLoss", call, (int)loss);
-    if (!status && loss == VKL_LOSS_HUBER && !(huber_delta > 0))
-        status = vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: huber_delta is %g; it must be above 0",
-                          call, huber_delta);
-    if (!status && !mean)
-        status = vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: mean is NULL", call);
-    if (status)
-        return status;
-    Job job;
-    double made;
-    uint64_t broken;
-    status =
-        job_start(&job, model, call, windows, inference_batch(model, windows->steps), &fit, (VklModelPlan){.with_loss = true});
-    if (!status)
-        status = job_pass(&job);
-    if (!status)
-        status = job_losses(&job, &made, &broken);
-    if (!status)
-        *mean = made;
-    job_finish(&job);
+    if (!fit->ended)
+        end(fit, status);
+    if (status != VKL_ERROR_DEVICE_LOST)
+        status = vkl_fit_finish(fit, result);
+    if (status < 0)
+        model->error = fit->error;
+    vkl_fit_destroy(fit);
     return status;
 }

@@ -168,7 +168,13 @@ void vkl_exec_cache_clear(VklExecCache *cache);
 /* ---- The backend contract ----
  * Arguments are checked before a backend sees them. A backend fails through vkl_fail() with `error` of the object called and
  * returns the status; a lost device sets device->lost. */
-typedef enum VklTransfer { VKL_TRANSFER_WRITE, VKL_TRANSFER_READ, VKL_TRANSFER_COPY, VKL_TRANSFER_FILL } VklTransfer;
+typedef enum VklTransfer {
+    VKL_TRANSFER_WRITE,
+    VKL_TRANSFER_READ,
+    VKL_TRANSFER_COPY,
+    VKL_TRANSFER_FILL,
+    VKL_TRANSFER_SHOW /* nothing is moved: what was written before becomes visible to the host, as the end of each submit of our own does */
+} VklTransfer;
 
 typedef struct VklTransferArgs {
     VklTransfer kind;
@@ -178,6 +184,12 @@ typedef struct VklTransferArgs {
     uint32_t value;      /* FILL */
     uint64_t size;       /* bytes, a multiple of 4 */
 } VklTransferArgs;
+
+/* Measures pieces of a stream's work, one after the other. */
+typedef struct VklTimer {
+    VklStream *stream;
+    void *impl; /* the backend's */
+} VklTimer;
 
 struct VklBackend {
     const char *name;
@@ -199,6 +211,17 @@ struct VklBackend {
     void (*exec_destroy)(VklExec *exec);
     VklStatus (*exec_record)(VklExec *exec, VklStream *stream); /* keeps a reference until the work is done */
     VklStatus (*exec_replay)(VklExec *exec, VklStream *stream, uint32_t count);
+    /* A range of its ops, at least one. */
+    VklStatus (*exec_record_part)(VklExec *exec, VklStream *stream, size_t first, size_t count);
+    VklStatus (*timer_create)(VklTimer *timer); /* the stream is set */
+    void (*timer_destroy)(VklTimer *timer);     /* impl only; its pieces are done */
+    /* What is recorded and replayed on the timer's own stream from here on is submitted by piece_submit, in one submit; it begins behind what was
+     * recorded before. None of these waits. Dropped work has not run, unless it was so much that it took more than one submit. */
+    VklStatus (*piece_begin)(VklTimer *timer);
+    VklStatus (*piece_submit)(VklTimer *timer); /* on failure too the piece has ended, as if dropped */
+    void (*piece_drop)(VklTimer *timer);
+    /* VKL_TIMEOUT: the latest piece still runs. Else how long it took the device; negative: the device cannot tell. */
+    VklStatus (*piece_look)(VklTimer *timer, double *nanoseconds);
 };
 
 extern const VklBackend vkl_cpu_backend;
@@ -211,6 +234,8 @@ VklError *vkl_model_error_slot(VklModel *model);
 /* products and sums of sizes; false when they do not fit 63 bits */
 bool vkl_mul(uint64_t a, uint64_t b, uint64_t *product);
 bool vkl_add(uint64_t a, uint64_t b, uint64_t *sum);
+/* What was recorded before becomes visible to the host, also in a command buffer of the caller's. */
+VklStatus vkl_stream_show(VklStream *stream);
 /* Blocking transfers of the model and of tests, on a stream. */
 VklStatus vkl_upload(VklStream *stream, VklSlice dst, const void *data, uint64_t size);
 VklStatus vkl_download(VklStream *stream, VklSlice src, void *data, uint64_t size);

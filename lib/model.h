@@ -17,6 +17,7 @@ struct VklModel {
     float *mirror;       /* host copy of params */
     bool mirror_valid;   /* the mirror has what the device has */
     bool mirror_newer;   /* the mirror was written and is still to be uploaded */
+    struct VklFit *fit;  /* that trains it, or NULL */
 };
 
 /* "lstm", "dense" ...: the kinds of layers in texts, tensor names and files. */

@@ -124,6 +124,12 @@ VklStatus vkl_stream_fill(VklStream *stream, VklSlice dst, uint32_t value, uint6
                   : transfer(stream, &(VklTransferArgs){.kind = VKL_TRANSFER_FILL, .dst = dst, .value = value, .size = size});
 }
 
+VklStatus vkl_stream_show(VklStream *stream)
+{
+    VklStatus status = check_alive(stream, "vkl_stream_show");
+    return status ? status : stream->device->backend->stream_transfer(stream, &(VklTransferArgs){.kind = VKL_TRANSFER_SHOW});
+}
+
 VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
 {
     VklStatus status = check_own(stream, "vkl_stream_submit");

@@ -16,6 +16,7 @@
 #include "context.h"
 #include "data.h"
 #include "device.h"
+#include "fit.h"
 #include "io.h"
 #include "layers.h"
 #include "model.h"

@@ -206,6 +206,8 @@ static VklStatus stream_transfer(VklStream *stream, const VklTransferArgs *args)
     case VKL_TRANSFER_READ:
         memcpy(args->host_out, slice_data(args->src), size);
         break;
+    case VKL_TRANSFER_SHOW:
+        break;
     case VKL_TRANSFER_COPY:
         memcpy(slice_data(args->dst), slice_data(args->src), size);
         break;
@@ -442,19 +444,25 @@ static void run_counted(const VklDevice *device, const CpuCall *call)
     run_call(device->context, &limited);
 }
 
-static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
+static void run_calls(VklExec *exec, VklStream *stream, size_t first, size_t end)
 {
     CpuExec *impl = exec->impl;
+    for (size_t i = first; i < end; i++) {
+        double begin = stream->profiling ? vkl_nanoseconds() : 0;
+        if (impl->calls[i].live)
+            run_counted(exec->device, &impl->calls[i]);
+        else
+            run_call(exec->device->context, &impl->calls[i]);
+        if (stream->profiling)
+            vkl_profile_add(stream->profile, impl->calls[i].op, vkl_nanoseconds() - begin);
+    }
+}
+
+static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
+{
+    const CpuExec *impl = exec->impl;
     for (uint32_t n = 0; n < count; n++)
-        for (size_t i = 0; i < impl->count; i++) {
-            double begin = stream->profiling ? vkl_nanoseconds() : 0;
-            if (impl->calls[i].live)
-                run_counted(exec->device, &impl->calls[i]);
-            else
-                run_call(exec->device->context, &impl->calls[i]);
-            if (stream->profiling)
-                vkl_profile_add(stream->profile, impl->calls[i].op, vkl_nanoseconds() - begin);
-        }
+        run_calls(exec, stream, 0, impl->count);
     stream->stats.dispatches += (uint64_t)count * exec->plan.count;
     stream->stats.barriers += (uint64_t)count * impl->barriers;
     return VKL_OK;
@@ -463,6 +471,60 @@ static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
 static VklStatus exec_record(VklExec *exec, VklStream *stream)
 {
     return exec_replay(exec, stream, 1);
+}
+
+static VklStatus exec_record_part(VklExec *exec, VklStream *stream, size_t first, size_t count)
+{
+    run_calls(exec, stream, first, first + count);
+    stream->stats.dispatches += count;
+    for (size_t i = first; i < first + count; i++)
+        stream->stats.barriers += exec->plan.ops[i].barrier;
+    return VKL_OK;
+}
+
+/* ---- Pieces: they run while they are recorded ---- */
+
+typedef struct CpuTimer {
+    double begin, took;
+} CpuTimer;
+
+static VklStatus cpu_timer_create(VklTimer *timer)
+{
+    timer->impl = vkl_allocate(timer->stream->device->caps.memory, 1, sizeof(CpuTimer));
+    return timer->impl ? VKL_OK
+                       : vkl_fail(timer->stream->device->context, &timer->stream->error, VKL_ERROR_HOST_MEMORY,
+                                  "the host refused memory for a timer");
+}
+
+static void cpu_timer_destroy(VklTimer *timer)
+{
+    vkl_release(timer->impl);
+}
+
+static VklStatus piece_begin(VklTimer *timer)
+{
+    CpuTimer *cpu = timer->impl;
+    cpu->begin = vkl_nanoseconds();
+    return VKL_OK;
+}
+
+static VklStatus piece_submit(VklTimer *timer)
+{
+    CpuTimer *cpu = timer->impl;
+    cpu->took = vkl_nanoseconds() - cpu->begin;
+    return VKL_OK;
+}
+
+static void piece_drop(VklTimer *timer)
+{
+    (void)timer;
+}
+
+static VklStatus piece_look(VklTimer *timer, double *nanoseconds)
+{
+    const CpuTimer *cpu = timer->impl;
+    *nanoseconds = cpu->took;
+    return VKL_OK;
 }
 
 const VklBackend vkl_cpu_backend = {
@@ -483,4 +545,11 @@ const VklBackend vkl_cpu_backend = {
     .exec_destroy = exec_destroy,
     .exec_record = exec_record,
     .exec_replay = exec_replay,
+    .exec_record_part = exec_record_part,
+    .timer_create = cpu_timer_create,
+    .timer_destroy = cpu_timer_destroy,
+    .piece_begin = piece_begin,
+    .piece_submit = piece_submit,
+    .piece_drop = piece_drop,
+    .piece_look = piece_look,
 };

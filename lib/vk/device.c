@@ -30,6 +30,13 @@ const VklBackend vkl_vk_backend = {
     .exec_destroy = vkl_vk_exec_destroy,
     .exec_record = vkl_vk_exec_record,
     .exec_replay = vkl_vk_exec_replay,
+    .exec_record_part = vkl_vk_exec_record_part,
+    .timer_create = vkl_vk_timer_create,
+    .timer_destroy = vkl_vk_timer_destroy,
+    .piece_begin = vkl_vk_piece_begin,
+    .piece_submit = vkl_vk_piece_submit,
+    .piece_drop = vkl_vk_piece_drop,
+    .piece_look = vkl_vk_piece_look,
 };
 
 VklStatus vkl_vk_device_list(VklContext *context, uint32_t *count, VklDeviceInfo *infos)

@@ -424,14 +424,13 @@ static void record(VklDevice *device, const VklVkExec *exec, size_t first, size_
     }
 }
 
-static VklStatus record_timed(VklExec *exec, VklStream *stream, VkCommandBuffer commands)
+static VklStatus record_timed(VklExec *exec, VklStream *stream, size_t first, size_t end, VkCommandBuffer commands)
 {
     const VklVkExec *vk = exec->impl;
-    size_t count;
-    for (size_t first = 0; first < vk->count; first += count) {
+    for (size_t count; first < end; first += count) {
         VkQueryPool pool;
         uint32_t query;
-        VklStatus status = vkl_vk_stream_queries(stream, exec, first, vk->count - first, &pool, &query, &count);
+        VklStatus status = vkl_vk_stream_queries(stream, exec, first, end - first, &pool, &query, &count);
         if (status)
             return status;
         record(exec->device, vk, first, count, commands, pool, query);
@@ -467,11 +466,31 @@ VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream)
     VklStatus status = vkl_vk_stream_commands(stream, exec, &commands);
     if (status || !vk->count)
         return status;
-    status = stream->profiling ? record_timed(exec, stream, commands) : record_parts(exec, stream);
+    status = stream->profiling ? record_timed(exec, stream, 0, vk->count, commands) : record_parts(exec, stream);
     if (status)
         return status;
     stream->stats.dispatches += vk->count;
     stream->stats.barriers += vk->barriers;
+    return VKL_OK;
+}
+
+VklStatus vkl_vk_exec_record_part(VklExec *exec, VklStream *stream, size_t first, size_t count)
+{
+    const VklVkExec *vk = exec->impl;
+    VkCommandBuffer commands;
+    VklStatus status = vkl_vk_stream_commands(stream, exec, &commands);
+    if (status)
+        return status;
+    if (stream->profiling)
+        status = record_timed(exec, stream, first, first + count, commands);
+    else
+        record(exec->device, vk, first, count, commands, VK_NULL_HANDLE, 0);
+    if (status)
+        return status;
+    stream->stats.dispatches += count;
+    stream->stats.barriers++;
+    for (size_t i = first + 1; i < first + count; i++)
+        stream->stats.barriers += vk->ops[i].barrier;
     return VKL_OK;
 }
 
@@ -531,7 +550,8 @@ VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
     VklVkDevice *vk_device = vkl_vk(device);
     VklVkExec *vk = exec->impl;
     const char *call = NULL;
-    const double most = device->caps.submit_cost;
+    const VklVkStream *vk_stream = stream->impl;
+    const double most = vk_stream->piece ? 0 : device->caps.submit_cost;
     if (stream->profiling ||
         (most > 0 && vk->cost > most)) { /* the command buffer for replays has no timestamps, and goes as a whole */
         VklStatus status = VKL_OK;
@@ -540,7 +560,7 @@ VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
             if (!status)
                 status = vkl_vk_stream_queries_full(stream);
         }
-        return status ? status : vkl_vk_stream_submit(stream, NULL);
+        return status || vk_stream->piece ? status : vkl_vk_stream_submit(stream, NULL);
     }
     pthread_mutex_lock(&vk_device->replay_mutex);
     VkResult result = record_replay(exec, &call);

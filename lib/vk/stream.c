@@ -3,7 +3,7 @@
  * Streams: command buffers that are recorded, submitted and used again, the staging memory and references that they hold until
  * the GPU is done, and fences.
  *
- * A piece of work is what one vkQueueSubmit takes. It goes from `current` to the list of submitted work, and from there, when its
+ * A piece of work is what one vkQueueSubmit takes: what was recorded, and command buffers of replays. It goes from `current` to the list of submitted work, and from there, when its
  * fence is seen to be signaled, to the idle list. Nothing waits but vkl_vk_stream_wait(), vkl_vk_stream_destroy() and
  * vkl_vk_fence_wait(). */
 #include "vk.h"
@@ -12,6 +12,7 @@
 #define REPLAYS_PER_SUBMIT 256
 #define QUERIES 4096        /* timestamps of a pool */
 #define QUERY_POOLS_MOST 16 /* of a piece of work: what is replayed with timestamps is then submitted */
+#define OWN_COMMANDS 4      /* command buffers of a piece of work, with replays between them */
 #define WRAPPED_EXECS 64    /* room made when a command buffer is wrapped, so that recording into it allocates nothing */
 
 struct VklVkChunk {
@@ -45,7 +46,12 @@ struct VklVkQueries {
 
 struct VklVkWork {
     VklVkWork *next;
-    VkCommandBuffer commands;
+    VkCommandBuffer own[OWN_COMMANDS]; /* made when first needed; the first `used` hold something */
+    uint32_t used;
+    bool open; /* the last of them is being recorded; the others are in `list` */
+    VkCommandBuffer
+        *list; /* what is submitted, in order: own ones and those of replays; with room for one more own one and the tail */
+    size_t list_count, list_capacity;
     VkFence fence;
     uint64_t serial;
     VklVkChunk *chunks;
@@ -61,6 +67,11 @@ struct VklVkWork {
 typedef struct FencePoint {
     uint64_t serial;
 } FencePoint;
+
+typedef struct Timer {
+    VkQueryPool pool; /* of two timestamps, or NULL: the queue has none */
+    uint64_t serial;  /* of the latest submit */
+} Timer;
 
 static VklStatus fail(VklStream *stream, VkResult result, const char *call, const char *subject)
 {
@@ -174,6 +185,11 @@ static VklStatus stage(VklStream *stream, VklVkWork *work, VklBufferUsage usage,
 
 /* ---- Timestamps ---- */
 
+static VkCommandBuffer recorded(const VklVkWork *work)
+{
+    return work->own[work->used - 1];
+}
+
 static void queries_destroy(VklDevice *device, VklVkQueries *queries)
 {
     VklVkDevice *vk = vkl_vk(device);
@@ -223,7 +239,7 @@ static VklStatus queries_get(VklStream *stream, VklVkWork *work, VklVkQueries **
         found->next = work->queries;
         work->queries = found;
         work->query_pools++;
-        device->functions.vkCmdResetQueryPool(work->commands, found->pool, 0, QUERIES);
+        device->functions.vkCmdResetQueryPool(recorded(work), found->pool, 0, QUERIES);
     }
     *queries = found;
     return VKL_OK;
@@ -275,6 +291,9 @@ static void work_release(VklStream *stream, VklVkWork *work)
     }
     work->query_pools = 0;
     work->cost = 0;
+    work->used = 0;
+    work->open = false;
+    work->list_count = 0;
     for (size_t i = 0; i < work->exec_count; i++)
         vkl_exec_release(work->execs[i]);
     work->exec_count = 0;
@@ -290,47 +309,54 @@ static void work_destroy(VklDevice *device, VklVkWork *work)
         vk->functions.vkDestroyFence(vk->handle, work->fence, vk->allocation);
     vkl_release(work->reads);
     vkl_release(work->execs);
-    vkl_release(work); /* its command buffer goes with the pool */
+    vkl_release(work->list);
+    vkl_release(work); /* its command buffers go with the pool */
 }
 
-static VklStatus work_create(VklStream *stream, VklVkWork **work)
+static VklStatus commands_allocate(VklStream *stream, VkCommandBuffer *commands)
 {
     VklVkDevice *device = vkl_vk(stream->device);
-    VklVkStream *vk = stream->impl;
-    VklVkWork *made = vkl_allocate(stream->device->caps.memory, 1, sizeof(*made));
-    /* with room for what most work holds, so that one that is used again, but never held so much, allocates nothing */
-    void *execs = made ? with_room(stream->device->caps.memory, NULL, 0, &made->exec_capacity, sizeof(*made->execs)) : NULL;
-    void *reads = made ? with_room(stream->device->caps.memory, NULL, 0, &made->read_capacity, sizeof(*made->reads)) : NULL;
-    if (!execs || !reads) {
-        vkl_release(execs);
-        vkl_release(reads);
-        vkl_release(made);
-        return no_memory(stream, "a command buffer");
-    }
-    made->execs = execs;
-    made->reads = reads;
-    VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
-    VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, device->allocation, &made->fence);
-    if (result) {
-        work_destroy(stream->device, made);
-        return fail(stream, result, "vkCreateFence", "of a stream");
-    }
+    const VklVkStream *vk = stream->impl;
     VkCommandBufferAllocateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
         .commandPool = vk->pool,
         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
         .commandBufferCount = 1,
     };
-    result = device->functions.vkAllocateCommandBuffers(device->handle, &info, &made->commands);
-    if (result) {
-        work_destroy(stream->device, made);
-        return fail(stream, result, "vkAllocateCommandBuffers", "of a stream");
-    }
-    *work = made;
-    return VKL_OK;
+    VkResult result = device->functions.vkAllocateCommandBuffers(device->handle, &info, commands);
+    return result ? fail(stream, result, "vkAllocateCommandBuffers", "of a stream") : VKL_OK;
 }
 
-/* A piece of work whose fence is unsignaled and whose command buffer is not begun. */
+static VklStatus work_create(VklStream *stream, VklVkWork **work)
+{
+    VklVkDevice *device = vkl_vk(stream->device);
+    const VklHostMemory *memory = stream->device->caps.memory;
+    VklVkWork *made = vkl_allocate(memory, 1, sizeof(*made));
+    /* with room for what most work holds, so that one that is used again, but never held so much, allocates nothing */
+    void *execs = made ? with_room(memory, NULL, 0, &made->exec_capacity, sizeof(*made->execs)) : NULL;
+    void *reads = made ? with_room(memory, NULL, 0, &made->read_capacity, sizeof(*made->reads)) : NULL;
+    void *list = made ? with_room(memory, NULL, 0, &made->list_capacity, sizeof(VkCommandBuffer)) : NULL;
+    if (!execs || !reads || !list) {
+        vkl_release(execs);
+        vkl_release(reads);
+        vkl_release(list);
+        vkl_release(made);
+        return no_memory(stream, "a command buffer");
+    }
+    made->execs = execs;
+    made->reads = reads;
+    made->list = list;
+    VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, device->allocation, &made->fence);
+    VklStatus status = result ? fail(stream, result, "vkCreateFence", "of a stream") : commands_allocate(stream, &made->own[0]);
+    if (status)
+        work_destroy(stream->device, made);
+    else
+        *work = made;
+    return status;
+}
+
+/* A piece of work whose fence is unsignaled and whose command buffers are not begun. */
 static VklStatus work_get(VklStream *stream, VklVkWork **work)
 {
     VklVkDevice *device = vkl_vk(stream->device);
@@ -350,29 +376,76 @@ static VklStatus work_get(VklStream *stream, VklVkWork **work)
     return VKL_OK;
 }
 
-/* The work being recorded, begun if need be. */
+/* The work that is next to be submitted. */
 static VklStatus work_current(VklStream *stream, VklVkWork **work)
+{
+    VklVkStream *vk = stream->impl;
+    VklStatus status = vk->current ? VKL_OK : work_get(stream, &vk->current);
+    *work = vk->current;
+    return status;
+}
+
+/* So that `count` command buffers can be added, and behind them one more own one and the tail. */
+static bool list_room(const VklStream *stream, VklVkWork *work, size_t count)
+{
+    size_t wanted = work->list_count + count + 2;
+    if (wanted <= work->list_capacity)
+        return true;
+    void *larger = vkl_reallocate(stream->device->caps.memory, work->list, 2 * wanted, sizeof(*work->list));
+    if (!larger)
+        return false;
+    work->list = larger;
+    work->list_capacity = 2 * wanted;
+    return true;
+}
+
+static VklStatus submit_current(VklStream *stream);
+
+/* The work that is next to be submitted, with a command buffer that is being recorded. */
+static VklStatus work_recording(VklStream *stream, VklVkWork **work)
 {
     VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
-    if (!vk->current) {
-        VklVkWork *found;
-        VklStatus status = work_get(stream, &found);
-        if (status)
-            return status;
+    VklStatus status = work_current(stream, work);
+    if (!status && !(*work)->open && (*work)->used == OWN_COMMANDS) {
+        status = submit_current(stream);
+        if (!status)
+            status = work_current(stream, work);
+    }
+    if (status || (*work)->open)
+        return status;
+    VklVkWork *found = *work;
+    if (!list_room(stream, found, 0))
+        status = no_memory(stream, "a command buffer");
+    if (!status && !found->own[found->used])
+        status = commands_allocate(stream, &found->own[found->used]);
+    if (!status) {
         VkCommandBufferBeginInfo info = {
             .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
             .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
         };
-        VkResult result = device->functions.vkBeginCommandBuffer(found->commands, &info);
-        if (result) {
-            work_release(stream, found);
-            return fail(stream, result, "vkBeginCommandBuffer", "of a stream");
-        }
-        vk->current = found;
+        VkResult result = device->functions.vkBeginCommandBuffer(found->own[found->used], &info);
+        if (result)
+            status = fail(stream, result, "vkBeginCommandBuffer", "of a stream");
     }
-    *work = vk->current;
-    return VKL_OK;
+    if (!status) {
+        found->used++;
+        found->open = true;
+    } else if (!found->list_count) {
+        work_release(stream, found);
+        vk->current = NULL;
+    }
+    return status;
+}
+
+/* Ends what is being recorded. */
+static VkResult work_close(const VklVkDevice *device, VklVkWork *work)
+{
+    if (!work->open)
+        return VK_SUCCESS;
+    work->open = false;
+    work->list[work->list_count++] = recorded(work);
+    return device->functions.vkEndCommandBuffer(recorded(work));
 }
 
 /* Holds a reference to an exec until the work is done. Repeated ones are next to each other, mostly. */
@@ -391,14 +464,14 @@ static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, VklExec
 }
 
 /* Submits; the work is in the list of submitted work, or dropped. */
-static VklStatus work_submit(VklStream *stream, VklVkWork *work, const VkCommandBuffer *commands, uint32_t count)
+static VklStatus work_submit(VklStream *stream, VklVkWork *work)
 {
     VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
     VkSubmitInfo info = {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-        .commandBufferCount = count,
-        .pCommandBuffers = commands,
+        .commandBufferCount = (uint32_t)work->list_count,
+        .pCommandBuffers = work->list,
     };
     queue_lock(device);
     VkResult result = device->functions.vkQueueSubmit(device->queue, 1, &info, work->fence);
@@ -624,12 +697,12 @@ VklStatus vkl_vk_stream_commands(VklStream *stream, VklExec *exec, VkCommandBuff
         return VKL_OK;
     }
     VklVkWork *work;
-    VklStatus status = work_current(stream, &work);
+    VklStatus status = work_recording(stream, &work);
     if (status)
         return status;
     if (exec && !work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec))
         return no_memory(stream, "a reference");
-    *commands = work->commands;
+    *commands = recorded(work);
     return VKL_OK;
 }
 
@@ -675,7 +748,7 @@ static VklStatus transfer_write(VklStream *stream, const VklTransferArgs *args)
     VklVkWork *work;
     VklVkChunk *chunk;
     uint64_t offset;
-    VklStatus status = work_current(stream, &work);
+    VklStatus status = work_recording(stream, &work);
     if (!status)
         status = stage(stream, work, VKL_BUFFER_UPLOAD, args->size, &chunk, &offset);
     if (status)
@@ -684,7 +757,7 @@ static VklStatus transfer_write(VklStream *stream, const VklTransferArgs *args)
     VkResult result = vkl_vk_memory_flush(stream->device, &chunk->buffer.memory, offset, args->size);
     if (result)
         return fail(stream, result, "vkFlushMappedMemoryRanges", "of a write");
-    record_copy(stream, work->commands, handle_of(args->dst.buffer), args->dst.offset, chunk->buffer.handle, offset, args->size);
+    record_copy(stream, recorded(work), handle_of(args->dst.buffer), args->dst.offset, chunk->buffer.handle, offset, args->size);
     return VKL_OK;
 }
 
@@ -693,7 +766,7 @@ static VklStatus transfer_read(VklStream *stream, const VklTransferArgs *args)
     VklVkWork *work;
     VklVkChunk *chunk;
     uint64_t offset;
-    VklStatus status = work_current(stream, &work);
+    VklStatus status = work_recording(stream, &work);
     if (status)
         return status;
     Read *reads = with_room(stream->device->caps.memory, work->reads, work->read_count, &work->read_capacity, sizeof(*reads));
@@ -705,7 +778,7 @@ static VklStatus transfer_read(VklStream *stream, const VklTransferArgs *args)
         status = stage(stream, work, VKL_BUFFER_READBACK, args->size, &chunk, &offset);
     if (status)
         return status;
-    record_copy(stream, work->commands, chunk->buffer.handle, offset, handle_of(args->src.buffer), args->src.offset, args->size);
+    record_copy(stream, recorded(work), chunk->buffer.handle, offset, handle_of(args->src.buffer), args->src.offset, args->size);
     work->reads[work->read_count++] = (Read){.chunk = chunk, .offset = offset, .size = args->size, .data = args->host_out};
     return VKL_OK;
 }
@@ -724,6 +797,13 @@ VklStatus vkl_vk_stream_transfer(VklStream *stream, const VklTransferArgs *args)
         if (!status)
             record_copy(stream, commands, handle_of(args->dst.buffer), args->dst.offset, handle_of(args->src.buffer),
                         args->src.offset, args->size);
+        return status;
+    case VKL_TRANSFER_SHOW:
+        status = vkl_vk_stream_commands(stream, NULL, &commands);
+        if (!status) {
+            vkl_vk_barrier(stream->device, commands, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
+            stream->stats.barriers++;
+        }
         return status;
     case VKL_TRANSFER_FILL:
         status = vkl_vk_stream_commands(stream, NULL, &commands);
@@ -747,7 +827,7 @@ static void drop_current(VklStream *stream)
     VklVkStream *vk = stream->impl;
     if (!vk->current)
         return;
-    device->functions.vkEndCommandBuffer(vk->current->commands);
+    work_close(device, vk->current);
     work_release(stream, vk->current);
     vk->current = NULL;
 }
@@ -766,13 +846,13 @@ static VklStatus submit_current(VklStream *stream)
     if (!work)
         return VKL_OK;
     vk->current = NULL;
-    VkResult result = device->functions.vkEndCommandBuffer(work->commands);
+    VkResult result = work_close(device, work);
     if (result) {
         work_release(stream, work);
         return fail(stream, result, "vkEndCommandBuffer", "the recorded work is dropped");
     }
-    const VkCommandBuffer commands[] = {work->commands, vk->tail};
-    return work_submit(stream, work, commands, 2);
+    work->list[work->list_count++] = vk->tail;
+    return work_submit(stream, work);
 }
 
 VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
@@ -800,7 +880,7 @@ VklStatus vkl_vk_stream_charge(VklStream *stream, double cost)
 {
     VklVkStream *vk = stream->impl;
     const double most = stream->device->caps.submit_cost;
-    if (vk->wrapped || !vk->current) /* a command buffer of the caller's is the caller's to submit */
+    if (vk->wrapped || vk->piece || !vk->current) /* a command buffer of the caller's is the caller's to submit */
         return VKL_OK;
     vk->current->cost += cost;
     return most > 0 && vk->current->cost >= most ? submit_current(stream) : VKL_OK;
@@ -823,25 +903,28 @@ VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer
 {
     VklVkStream *vk = stream->impl;
     const VklVkExec *vk_exec = exec->impl;
-    VklStatus status = submit_current(stream);
-    VkCommandBuffer batch[REPLAYS_PER_SUBMIT + 1];
-    const double worth = vk_exec->cost > 0 ? stream->device->caps.submit_cost / vk_exec->cost : 0; /* repetitions */
-    uint32_t most = worth > 0 && worth < REPLAYS_PER_SUBMIT ? (uint32_t)worth : REPLAYS_PER_SUBMIT;
-    most = most ? most : 1;
+    const double most = stream->device->caps.submit_cost;
+    VklStatus status = VKL_OK;
     while (!status && count) {
-        uint32_t repeats = count < most ? count : most;
         VklVkWork *work;
-        status = work_get(stream, &work);
+        status = work_current(stream, &work);
         if (status)
-            break;
-        if (!work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec)) {
-            work_release(stream, work);
-            return no_memory(stream, "a reference");
+            return status;
+        double left = most > 0 && vk_exec->cost > 0 ? (most - work->cost) / vk_exec->cost : REPLAYS_PER_SUBMIT; /* repetitions */
+        uint32_t repeats = left < 1 ? 1 : left < REPLAYS_PER_SUBMIT ? (uint32_t)left : REPLAYS_PER_SUBMIT;
+        repeats = vk->piece || count < repeats ? count : repeats;
+        VkResult result = work_close(vkl_vk(stream->device), work);
+        if (result) {
+            drop_current(stream);
+            return fail(stream, result, "vkEndCommandBuffer", "the recorded work is dropped");
         }
+        if (!work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec) || !list_room(stream, work, repeats))
+            return no_memory(stream, "a replay");
         for (uint32_t i = 0; i < repeats; i++)
-            batch[i] = commands;
-        batch[repeats] = vk->tail;
-        status = work_submit(stream, work, batch, repeats + 1);
+            work->list[work->list_count++] = commands;
+        work->cost += repeats * vk_exec->cost;
+        if (!vk->piece)
+            status = submit_current(stream);
         if (!status) {
             stream->stats.dispatches += repeats * (uint64_t)vk_exec->count;
             stream->stats.barriers += repeats * vk_exec->barriers;
@@ -849,6 +932,108 @@ VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer
         }
     }
     return status;
+}
+
+/* ---- Pieces ---- */
+
+VklStatus vkl_vk_timer_create(VklTimer *timer)
+{
+    VklVkDevice *device = vkl_vk(timer->stream->device);
+    Timer *made = vkl_allocate(timer->stream->device->caps.memory, 1, sizeof(*made));
+    if (!made)
+        return no_memory(timer->stream, "a timer");
+    VkQueryPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+        .queryCount = 2,
+    };
+    VkResult result = device->timestamp_bits
+                          ? device->functions.vkCreateQueryPool(device->handle, &info, device->allocation, &made->pool)
+                          : VK_SUCCESS;
+    if (result) {
+        vkl_release(made);
+        return fail(timer->stream, result, "vkCreateQueryPool", "of a timer");
+    }
+    timer->impl = made;
+    return VKL_OK;
+}
+
+void vkl_vk_timer_destroy(VklTimer *timer)
+{
+    VklVkDevice *device = vkl_vk(timer->stream->device);
+    Timer *vk = timer->impl;
+    if (vk->pool)
+        device->functions.vkDestroyQueryPool(device->handle, vk->pool, device->allocation);
+    vkl_release(vk);
+}
+
+static VklStatus stamp(VklTimer *timer, uint32_t query)
+{
+    VklVkDevice *device = vkl_vk(timer->stream->device);
+    const Timer *vk = timer->impl;
+    VkCommandBuffer commands;
+    if (!vk->pool)
+        return VKL_OK;
+    VklStatus status = vkl_vk_stream_commands(timer->stream, NULL, &commands);
+    if (status)
+        return status;
+    if (query == 0)
+        device->functions.vkCmdResetQueryPool(commands, vk->pool, 0, 2);
+    device->functions.vkCmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, vk->pool, query);
+    return VKL_OK;
+}
+
+VklStatus vkl_vk_piece_begin(VklTimer *timer)
+{
+    VklVkStream *vk = timer->stream->impl;
+    VklStatus status = stamp(timer, 0);
+    vk->piece = !status;
+    return status;
+}
+
+void vkl_vk_piece_drop(VklTimer *timer)
+{
+    VklVkStream *vk = timer->stream->impl;
+    vk->piece = false;
+    drop_current(timer->stream);
+}
+
+VklStatus vkl_vk_piece_submit(VklTimer *timer)
+{
+    VklVkStream *vk = timer->stream->impl;
+    Timer *mine = timer->impl;
+    VklStatus status = stamp(timer, 1);
+    vk->piece = false;
+    if (!status)
+        status = submit_current(timer->stream);
+    if (status)
+        drop_current(timer->stream);
+    else
+        mine->serial = vk->serial;
+    return status;
+}
+
+VklStatus vkl_vk_piece_look(VklTimer *timer, double *nanoseconds)
+{
+    VklVkDevice *device = vkl_vk(timer->stream->device);
+    const VklVkStream *vk = timer->stream->impl;
+    const Timer *mine = timer->impl;
+    uint64_t ticks[2];
+    VklStatus status = collect(timer->stream);
+    if (status)
+        return status;
+    if (vk->first && vk->first->serial <= mine->serial)
+        return VKL_TIMEOUT;
+    *nanoseconds = -1;
+    VkResult result = mine->pool ? device->functions.vkGetQueryPoolResults(device->handle, mine->pool, 0, 2, sizeof(ticks), ticks,
+                                                                           sizeof(*ticks), VK_QUERY_RESULT_64_BIT)
+                                 : VK_NOT_READY;
+    if (result < 0)
+        return fail(timer->stream, result, "vkGetQueryPoolResults", "of a timer");
+    uint64_t mask = device->timestamp_bits < 64 ? (UINT64_C(1) << device->timestamp_bits) - 1 : UINT64_MAX;
+    if (!result)
+        *nanoseconds = (double)((ticks[1] - ticks[0]) & mask) * device->timestamp_period;
+    return VKL_OK;
 }
 
 /* ---- Fences ---- */

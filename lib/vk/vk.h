@@ -203,6 +203,7 @@ typedef struct VklVkExec {
 VklStatus vkl_vk_exec_create(VklExec *exec, VklError *error);
 void vkl_vk_exec_destroy(VklExec *exec);
 VklStatus vkl_vk_exec_record(VklExec *exec, VklStream *stream);
+VklStatus vkl_vk_exec_record_part(VklExec *exec, VklStream *stream, size_t first, size_t count);
 VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count);
 
 /* ---- Stream ---- */
@@ -221,6 +222,7 @@ typedef struct VklVkStream {
     VklVkChunk *chunks;    /* staging memory that is not in use */
     VklVkQueries *queries; /* query pools that are not in use */
     uint64_t serial;       /* of the latest submit */
+    bool piece;            /* what is recorded goes in one submit, see VklBackend.piece_begin */
     VklExec **execs;       /* wrapped: held until the stream is destroyed */
     size_t exec_count, exec_capacity;
 } VklVkStream;
@@ -244,8 +246,15 @@ VklStatus vkl_vk_stream_queries(VklStream *stream, VklExec *exec, size_t first, 
                                 size_t *count);
 /* Submits what was recorded when it holds many timestamps. */
 VklStatus vkl_vk_stream_queries_full(VklStream *stream);
-/* Submits one command buffer `count` times in a row. */
+/* Submits what was recorded and one command buffer `count` times in a row; in a piece, adds them to it. */
 VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer commands, uint32_t count);
+
+VklStatus vkl_vk_timer_create(VklTimer *timer);
+void vkl_vk_timer_destroy(VklTimer *timer);
+VklStatus vkl_vk_piece_begin(VklTimer *timer);
+VklStatus vkl_vk_piece_submit(VklTimer *timer);
+void vkl_vk_piece_drop(VklTimer *timer);
+VklStatus vkl_vk_piece_look(VklTimer *timer, double *nanoseconds);
 
 /* ---- Barriers ---- */
 
