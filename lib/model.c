@@ -371,6 +371,7 @@ void vkl_model_destroy(VklModel *model)
 {
     if (!model)
         return;
+    vkl_exec_cache_clear(&model->steps);
     vkl_stream_destroy(model->stream);
     vkl_buffer_destroy(model->params);
     for (uint32_t i = 0; i < model->network.count; i++) {

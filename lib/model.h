@@ -14,6 +14,7 @@ struct VklModel {
     VklRnn **rnns;       /* [layers], NULL where the layer is dense; for names, packing and initial weights */
     VklDense **denses;   /* [layers] */
     VklBuffer *params;   /* [network.params] */
+    VklExecCache steps;  /* of agents */
     float *mirror;       /* host copy of params */
     bool mirror_valid;   /* the mirror has what the device has */
     bool mirror_newer;   /* the mirror was written and is still to be uploaded */

@@ -86,6 +86,14 @@ void vkl_plan_linear(VklPlan *plan, VklOp *op, uint64_t invocations);
 void vkl_plan_counted(VklPlan *plan, VklOp *op, uint32_t way, uint64_t first, uint64_t rows, uint64_t block, uint64_t items,
                       uint64_t group);
 
+/* From here on ops are of a layer, not of rows; returns what was counted, to go back to. */
+static inline VklCounting vkl_plan_whole(VklPlan *plan)
+{
+    VklCounting counting = plan->counting;
+    plan->counting = counting == VKL_COUNTING_OFF ? counting : VKL_COUNTING_WHOLE;
+    return counting;
+}
+
 /* Derives the barrier and appends. */
 void vkl_plan_end(VklPlan *plan, VklOp *op);
 

@@ -64,8 +64,8 @@ uint64_t vkl_rnn_forward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N,
 uint64_t vkl_rnn_backward_scratch(const VklRnnDesc *desc, uint64_t T, uint64_t N, bool lengths);
 
 /* One pass. Absent arrays as in rnn.h.
- * A step of agents: T is 1, one direction forward, inference; states come from h and c, but for rows that `reset` names, and go back there. With `count`
- * its ops are counted (VKL_COUNTING_ROWS). */
+ * A step of agents: T is 1, one direction forward, inference; states come from h and c, but for rows that `reset` names, and go back there, in the
+ * first rows that `count` names: plan_agents.h. */
 typedef struct VklRnnPass {
     const VklRnnDesc *desc;
     uint64_t T, N;

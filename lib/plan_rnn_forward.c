@@ -44,10 +44,9 @@ void vkl_rnn_prepare_side(const Layers *layers, const VklRnnPlace *place)
 {
     const Side *side = &layers->work.side;
     uint64_t H = layers->H;
-    VklCounting counting = layers->plan->counting;
     if (layers->fused)
         return;
-    layers->plan->counting = VKL_COUNTING_WHOLE; /* what follows is of the layer, not of rows */
+    VklCounting counting = vkl_plan_whole(layers->plan);
     if (vkl_has(layers->pass->lengths))
         move(layers, side_at(layers, side->lengths), layers->N, layers->pass->lengths, layers->N, 1, layers->N, false);
     if (place->peephole != VKL_RNN_NONE)
@@ -518,9 +517,7 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
 {
     Layers layers = vkl_rnn_layers(plan, pass, false);
     plan->halves = pass->desc->storage == VKL_STORAGE_FLOAT16;
-    bool counts = pass->agents && vkl_has(pass->count);
     vkl_rnn_round_params(&layers);
-    plan->counting = counts ? VKL_COUNTING_ROWS : VKL_COUNTING_OFF;
     View x = vkl_rnn_input(&layers, false);
     bool wave = vkl_rnn_wave(&layers, false);
     if (wave)
@@ -535,6 +532,4 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
         x = vkl_rnn_output_of(&layers, &memory);
     }
     plan->halves = false;
-    if (counts)
-        vkl_plan_count(plan, pass->count);
 }

@@ -31,9 +31,11 @@ void vkl_rnn_round_params(const Layers *layers)
 {
     if (layers->desc->storage != VKL_STORAGE_FLOAT16)
         return;
+    VklCounting counting = vkl_plan_whole(layers->plan);
     for (uint64_t layer = 0; layer < layers->desc->layers; layer++)
         for (uint64_t d = 0; d < layers->form.D; d++)
             round_direction(layers, layer, d);
+    layers->plan->counting = counting;
 }
 
 void vkl_rnn_pack_params(const Layers *layers, uint64_t layer, uint64_t d)
@@ -41,8 +43,7 @@ void vkl_rnn_pack_params(const Layers *layers, uint64_t layer, uint64_t d)
     VklRnnPlace place;
     vkl_rnn_place(layers->desc, layer, d, &place);
     uint64_t begin = begin_of(&place);
-    VklCounting counting = layers->plan->counting;
-    layers->plan->counting = VKL_COUNTING_WHOLE;
+    VklCounting counting = vkl_plan_whole(layers->plan);
     if (reads_halves(layers, begin))
         vkl_plan_narrow(layers->plan, &(VklNarrow){.form = VKL_NARROW_PACK,
                                                    .count = place.end - begin,

@@ -5,7 +5,7 @@
 
 #include "init.h"
 #include "internal.h"
-#include "plan_rnn.h"
+#include "plan_agents.h"
 
 struct VklRnn {
     VklDevice *device;
@@ -544,7 +544,9 @@ static VklStatus prepare(VklRnn *rnn, const char *call, const Bound *bound, bool
 {
     VklPlan plan;
     vkl_plan_init(&plan, &rnn->device->caps);
-    if (backward)
+    if (bound->pass.agents)
+        vkl_plan_rnn_agents(&plan, &bound->pass);
+    else if (backward)
         vkl_plan_rnn_backward(&plan, &bound->pass);
     else
         vkl_plan_rnn_forward(&plan, &bound->pass);
@@ -663,7 +665,7 @@ VklStatus vkl_rnn_step_sizes(VklRnn *rnn, uint64_t N, VklRnnSizes *sizes)
     pass->workspace = vkl_array(VKL_SLOT_WORKSPACE, 0);
     VklPlan plan; /* how much memory its ops and their dispatches take is known once they are there */
     vkl_plan_init(&plan, &rnn->device->caps);
-    vkl_plan_rnn_forward(&plan, pass);
+    vkl_plan_rnn_agents(&plan, pass);
     status = plan.status;
     if (status)
         vkl_fail(rnn->device->context, &rnn->error, status, "%s: %s", call, plan.error);

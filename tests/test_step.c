@@ -312,3 +312,90 @@ Test(step, every_cell_and_every_count_as_forward)
         agents_finish(&agents);
     }
 }
+
+/* ---- Models ---- */
+
+enum { WINDOWS = 37, STEPS = 5, FEATURES = 3 };
+
+static VklModel *model_make(const char *text)
+{
+    VklLayerDesc layers[8];
+    uint32_t count = LENGTH(layers);
+    VklModel *model;
+    TEST_OK(context, vkl_layers_parse(context, text, layers, &count));
+    TEST_OK(context, vkl_model_create(device, FEATURES, layers, count, 5, &model));
+    return model;
+}
+
+/* Agents that each go through a window of a series, against vkl_model_predict() of the windows. */
+Test(step, models_as_predict)
+{
+    static const char *const stacks[] = {"lstm:17,dense:2",
+                                         "lstm:8,lstm:5:3",
+                                         "dense:5:tanh,gru:17,dropout:0.5,dense:4:relu,dense:1:sigmoid",
+                                         "rnn:9,dense:4,lstm:16",
+                                         "rnn_relu:6,gru:5,dropout:0.2",
+                                         "lstm:16@half,dense:3"};
+    static float series[WINDOWS + STEPS][FEATURES];
+    uint32_t starts[WINDOWS];
+    for (uint32_t w = 0; w < WINDOWS; w++)
+        starts[w] = w;
+    test_random(series[0], (WINDOWS + STEPS) * FEATURES, 3, 1);
+    for (size_t k = 0; k < LENGTH(stacks); k++) {
+        VklModel *model = model_make(stacks[k]);
+        uint64_t outputs = vkl_model_outputs(model);
+        VklWindows windows = {.struct_size = sizeof(windows),
+                              .count = WINDOWS,
+                              .steps = STEPS,
+                              .features = FEATURES,
+                              .outputs = outputs,
+                              .rows = WINDOWS + STEPS,
+                              .series = series[0],
+                              .starts = starts};
+        float *want = allocate(WINDOWS * outputs, sizeof(float));
+        TEST_OK(context, vkl_model_predict(model, &windows, want));
+        VklModelStepSizes sizes = {.struct_size = sizeof(sizes)};
+        TEST_OK(context, vkl_model_step_sizes(model, WINDOWS, &sizes));
+        cr_assert_eq(sizes.x, sizeof(float) * WINDOWS * FEATURES);
+        cr_assert_eq(sizes.y, sizeof(float) * WINDOWS * outputs);
+        VklStream *stream;
+        VklSlice weights;
+        uint64_t bytes;
+        TEST_OK(context, vkl_stream_create(device, &stream));
+        TEST_OK(context, vkl_model_params(model, &weights, &bytes));
+        cr_assert_eq(bytes, sizes.params);
+        const uint32_t all = WINDOWS;
+        float *zeros = allocate(sizes.state / 4, sizeof(float)), number;
+        memcpy(&number, &all, sizeof(number));
+        Placed params = placed_make(device, NULL, sizes.params / 4, true), x = placed_make(device, NULL, sizes.x / 4, false),
+               y = placed_make(device, NULL, sizes.y / 4, false), state = placed_make(device, zeros, sizes.state / 4, false),
+               count = placed_make(device, &number, 1, false), workspace = placed_make(device, NULL, sizes.workspace / 4, true);
+        TEST_OK(context, vkl_stream_copy(stream, params.slice, weights, bytes));
+        VklModelStep step = vkl_model_step_args(WINDOWS);
+        step.params = k % 2 ? params.slice : (VklSlice){0};
+        step.x = x.slice;
+        step.y = y.slice;
+        step.state = state.slice;
+        step.count = k % 3 ? count.slice : (VklSlice){0};
+        step.workspace = workspace.slice;
+        for (uint32_t t = 0; t < STEPS; t++) {
+            TEST_OK(context, vkl_upload(stream, x.slice, series[t], sizes.x)); /* window w begins at row w */
+            TEST_OK(context, vkl_model_step(model, stream, &step));
+        }
+        TEST_OK(context, vkl_stream_submit(stream, NULL));
+        TEST_OK(context, vkl_stream_wait(stream));
+        float *got = placed_take(device, &y, "y");
+        /* three layers at most, sums of at most 22 terms, errors of a step carried through the others */
+        test_compare_f(stacks[k], got, want, WINDOWS * outputs, STEPS * 3 * 0x1p-24 * (32 + 2 * sqrt(22)));
+        free(placed_take(device, &state, "state"));
+        free(placed_take(device, &workspace, "workspace"));
+        Placed *arrays[] = {&params, &x, &y, &state, &count, &workspace};
+        for (size_t i = 0; i < LENGTH(arrays); i++)
+            vkl_buffer_destroy(arrays[i]->buffer);
+        free(got);
+        free(want);
+        free(zeros);
+        vkl_stream_destroy(stream);
+        vkl_model_destroy(model);
+    }
+}

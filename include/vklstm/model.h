@@ -160,6 +160,42 @@ VKL_API VklStatus vkl_model_predict(VklModel *model, const VklWindows *windows, 
 /* The mean loss over all windows. `huber_delta` is used by VKL_LOSS_HUBER alone. Errors: as vkl_model_fit. */
 VKL_API VklStatus vkl_model_evaluate(VklModel *model, const VklWindows *windows, VklLoss loss, double huber_delta, double *mean);
 
+/* ---- One step of many agents ----
+ *
+ * As vkl_rnn_step() in rnn.h, through all layers of the model: dense layers act on each agent's row, dropout layers do nothing. States stay on
+ * the device. For models whose recurrent layers have one direction (others: VKL_ERROR_UNSUPPORTED). Many steps from states of zeros are vkl_model_predict()
+ * of windows as long, within the budget of docs/numerics.md. */
+typedef struct VklModelStepSizes {
+    size_t struct_size;                      /* in: sizeof(VklModelStepSizes) */
+    uint64_t params, x, y, state, workspace; /* bytes of the arrays below */
+} VklModelStepSizes;
+
+typedef struct VklModelStep {
+    size_t struct_size;
+    uint64_t N;         /* most agents, >= 1: rows of the arrays */
+    VklSlice params;    /* in,    a copy of vkl_model_params(), so that training may go on beside; absent: the model's own */
+    VklSlice x;         /* in,    [N][features] */
+    VklSlice y;         /* out,   [N][outputs] */
+    VklSlice state;     /* inout, h and c of all layers; their layout is private. Zeros: all agents begin anew */
+    VklSlice reset;     /* in,    [N] uint32, as in VklRnnStep; may be absent */
+    VklSlice count;     /* in,    one uint32, as in VklRnnStep; may be absent */
+    VklSlice workspace; /* scratch, as in VklRnnStep */
+} VklModelStep;
+
+VKL_API VklModelStep vkl_model_step_args(uint64_t N);
+/* Errors: VKL_ERROR_INVALID (N of 0, struct_size), VKL_ERROR_UNSUPPORTED, VKL_ERROR_LIMIT, VKL_ERROR_HOST_MEMORY. */
+VKL_API VklStatus vkl_model_step_sizes(VklModel *model, uint64_t N, VklModelStepSizes *sizes);
+/* Records a step on any stream of the model's device. Without `params`, weights that were set on the host are brought to the device first, by a
+ * submit of the model's own. Errors: as vkl_rnn_step. */
+VKL_API VklStatus vkl_model_step(VklModel *model, VklStream *stream, const VklModelStep *args);
+/* The same, prepared for recording many times, with the weights that lie in params when it runs. The caller destroys the result. */
+VKL_API VklStatus vkl_model_prepare_step(VklModel *model, const VklModelStep *args, VklExec **exec);
+
+/* Where the model's weights lie on the device, packed, and how many bytes: for vkl_stream_copy() at a safe point of the caller's own into what agents
+ * are stepped with. Valid as long as the model; brings weights that were set on the host to the device first, and waits for that.
+ * Errors: VKL_ERROR_INVALID, memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_model_params(VklModel *model, VklSlice *params, uint64_t *size);
+
 #ifdef __cplusplus
 }
 #endif
