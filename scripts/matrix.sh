@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # matrix.sh [PART...] : what scripts/test.sh leaves out, because it takes long and downloads much; by hand or nightly. Parts:
+#   rows       the stages swiftshader, validation and sanitizers of scripts/test.sh with every row of their tables
 #   lanes      the operator tests on the system's lavapipe with 4, 8 and 16 lanes
 #   mesa       the same on the lavapipe of Mesa 25 and of Mesa 26, there with cooperative matrices too
 #   compilers  the kernels that the planner picks through the compilers of AMD's, Intel's, NVIDIA's and Adreno's chips, without the chips
@@ -11,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_parts=(lanes mesa compilers)
+all_parts=(rows lanes mesa compilers)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all_parts[@]}")
 build=$root/build/matrix
@@ -87,6 +88,17 @@ run_operator() { # WHAT: the operator tests, in the environment of the caller
     else
         sed -n '/^===/,$p' "$log"
         fail "$what" "$bad of $((${ok:-0} + bad)) programs, status $status; $log"
+    fi
+}
+
+part_rows() {
+    local log=$root/build/matrix-rows.txt status=0
+    VKL_TEST_ROWS=1 scripts/test.sh swiftshader validation sanitizers >"$log" 2>&1 || status=$?
+    grep -E '^ *[0-9]+/[0-9]+ ' "$log" || true
+    if [ "$status" -eq 0 ]; then
+        pass "every row" "$(tail -n 1 "$log")"
+    else
+        fail "every row" "$(tail -n 1 "$log"); $log"
     fi
 }
 

@@ -5,6 +5,7 @@
 # dependencies). docs/testing.md says what each proves. Build directories under build/ are kept and used again.
 #
 # With CI set in the environment, what cannot be run here counts as a failure. The last line is "N passed, M failed".
+# With VKL_TEST_ROWS=1, stages that run some rows of the long tables run all of them (docs/testing.md, "Rows").
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -114,6 +115,10 @@ stage_plain() {
     run_tests build/plain
 }
 
+# What repeats, under a tool or on a slow device, what the stage "release" has run whole.
+few=(--no-suite command --no-suite series)
+[ "${VKL_TEST_ROWS:-}" != 1 ] || few=()
+
 rig=$root/build/rigs/swiftshader
 stage_swiftshader() {
     build_release || return 1
@@ -121,7 +126,8 @@ stage_swiftshader() {
         cannot "SwiftShader could not be fetched"
         return
     fi
-    VK_ICD_FILENAMES=$rig/vk_swiftshader_icd.json run_tests build/test --setup swiftshader --suite operator
+    VKL_TEST_ROWS=${VKL_TEST_ROWS:-5} VK_ICD_FILENAMES=$rig/vk_swiftshader_icd.json \
+        run_tests build/test --setup swiftshader --suite operator
 }
 
 stage_validation() {
@@ -137,7 +143,7 @@ stage_validation() {
     if [ "$failed" -ne "$before" ]; then
         echo "The layer does not find a planted fault: a run under it would prove nothing."
     else
-        run_tests build/test --setup "$setup" --suite vulkan --suite floor
+        VKL_TEST_ROWS=${VKL_TEST_ROWS:-2} run_tests build/test --setup "$setup" --suite vulkan --suite floor "${few[@]}"
     fi
     unset VK_LAYER_PATH
 }
@@ -150,11 +156,11 @@ stage_sanitizers() {
     mkdir -p "$reports"
     tests/rigs/kept-lavapipe.sh build/sanitizers/lavapipe || return 1
     # Criterion's child processes end after their verdict: what they leak fails nothing, so every report goes to a file.
-    VK_ICD_FILENAMES=$root/build/sanitizers/lavapipe/icd.json \
+    VKL_TEST_ROWS=${VKL_TEST_ROWS:-4} VK_ICD_FILENAMES=$root/build/sanitizers/lavapipe/icd.json \
         ASAN_OPTIONS=log_path=$reports/asan:detect_leaks=1:detect_stack_use_after_return=1 \
         UBSAN_OPTIONS=log_path=$reports/ubsan:halt_on_error=1:print_stacktrace=1 \
         run_tests build/sanitizers --timeout-multiplier 3 --wrapper "$root/tests/rigs/twice-if-hung.sh 120" --suite host --suite cpu \
-        --suite vulkan --no-suite series
+        --suite vulkan "${few[@]}"
     check "sanitizers" no_reports "$reports"
 }
 

@@ -59,6 +59,17 @@ bool test_is_vulkan(void)
     return strncmp(device_selector(), "vulkan", strlen("vulkan")) == 0;
 }
 
+bool test_row(size_t row)
+{
+    const char *text = getenv("VKL_TEST_ROWS");
+    if (row == 0 || !text || !*text || !test_is_vulkan())
+        return true;
+    const long one_in = strtol(text, NULL, 10);
+    cr_assert_gt(one_in, 0, "VKL_TEST_ROWS is \"%s\"; it must be a number from 1 on", text);
+    /* multiples of the golden ratio, which fill an interval evenly and without a period (Knuth, volume 3, 6.4) */
+    return ((uint64_t)row * UINT64_C(0x9e3779b97f4a7c15) >> 32) * (uint64_t)one_in >> 32 == 0;
+}
+
 const VklDeviceLimits *test_limits(void)
 {
     const char *limits = getenv("VKL_TEST_LIMITS");

@@ -6,6 +6,7 @@
  * The same program runs once for each device. The environment decides:
  *     VKL_TEST_DEVICE   a selector of vkl_device_desc(): "cpu" (default), "vulkan:llvmpipe", "vulkan:SwiftShader"
  *     VKL_TEST_LIMITS   "floor": the limits that Vulkan 1.1 guarantees in place of the device's own
+ *     VKL_TEST_ROWS     "5": of the long tables a Vulkan device runs one row in five (default: every row)
  *     VKL_TEST_CPU      the level of the CPU's kernels: "plain", "base", "avx2", "avx512" (default: the best of the machine)
  * A device that is not there fails the test: a skipped device would look like a tested one.
  *
@@ -34,6 +35,10 @@ VklDevice *test_device_cpu(VklContext *context);
 
 /* Whether VKL_TEST_DEVICE names a Vulkan device. */
 bool test_is_vulkan(void);
+
+/* Whether row `row` of a long table is to be run: row 0 always, others as VKL_TEST_ROWS says. Which they are depends on the row alone, and
+ * on no period of the table's. */
+bool test_row(size_t row);
 
 /* The limits that VKL_TEST_LIMITS asks for, or NULL: for tests that fill a VklDeviceDesc or VklVulkanImport themselves. */
 const VklDeviceLimits *test_limits(void);

@@ -408,6 +408,8 @@ Test(rnn, small_windows_give_the_same)
         {65536, {3, 5, 3, 65, 2}}, {65536, {5, 65, 17, 33, 1}}, {65536, {3, 2, 257, 65, 1}},
     };
     for (size_t k = 0; k < COUNT(cases); k++) {
+        if (!test_row(k))
+            continue;
         VklDevice *narrow = device_within(context, (VklDeviceLimits){.storage_range = cases[k].range});
         Problem problem = problem_solved(cases[k].size);
         snprintf(problem.label + strlen(problem.label), sizeof(problem.label) - strlen(problem.label), " in windows of %u",
