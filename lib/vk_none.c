@@ -56,8 +56,31 @@ typedef struct VklVulkanImport {
     } memory;
 } VklVulkanImport;
 
+VKL_API VklStatus vkl_vulkan_instance_wishes(VklContext *context, void (*get_instance_proc_addr)(void), void *wishes);
+VKL_API VklStatus vkl_vulkan_wishes(VklContext *context, const VklVulkanImport *import, void *wishes);
+VKL_API void vkl_vulkan_wishes_add(void *wishes, void *features);
 VKL_API VklVulkanImport vkl_vulkan_import(void);
-VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device);
+VKL_API VklStatus vkl_vulkan_instance_wishes(VklContext *context, void (*get_instance_proc_addr)(void), void *wishes)
+{
+    (void)get_instance_proc_addr;
+    (void)wishes;
+    return context ? unsupported(context, "vkl_vulkan_instance_wishes") : VKL_ERROR_INVALID;
+}
+
+VklStatus vkl_vulkan_wishes(VklContext *context, const VklVulkanImport *import, void *wishes)
+{
+    (void)import;
+    (void)wishes;
+    return context ? unsupported(context, "vkl_vulkan_wishes") : VKL_ERROR_INVALID;
+}
+
+void vkl_vulkan_wishes_add(void *wishes, void *features)
+{
+    (void)wishes;
+    (void)features;
+}
+
+VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device);
 VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, void *commands, VklStream **stream);
 VKL_API VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, Handle handle, uint64_t size, VklBuffer **buffer);
 VKL_API VklStatus vkl_buffer_vulkan(VklBuffer *buffer, Handle *handle, uint64_t *offset);

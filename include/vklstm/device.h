@@ -37,14 +37,16 @@ typedef struct VklDeviceLimits {
     uint32_t push_constants;        /* bytes [128] */
 } VklDeviceLimits;
 
+/* What is enabled on the device: on an imported one, what the program said; on one of ours, and in a list of devices, what vklstm asks for
+ * because it would use it. */
 typedef struct VklDeviceFeatures {
     uint32_t subgroup_size; /* 1 for the CPU backend */
     bool timestamps;        /* GPU time can be measured on the queue that is used */
     bool timeline_semaphore;
-    bool shader_float16;
-    bool storage_16bit;
-    bool subgroup_size_control;
-    bool cooperative_matrix;
+    bool shader_float16;        /* used with cooperative matrices */
+    bool storage_16bit;         /* no kernel uses it */
+    bool subgroup_size_control; /* used by every kernel that wants a size */
+    bool cooperative_matrix;    /* the extension; cooperative_shape says whether it is used */
     bool unified_memory; /* all device memory is visible to the host */
     uint32_t subgroup_size_min,
         subgroup_size_max; /* what a kernel can ask for; both subgroup_size without subgroup_size_control */

@@ -17,6 +17,73 @@
 extern "C" {
 #endif
 
+/* ---- What is needed, and what is wished for ----
+ * As data, before the program makes its instance and its device; vklstm makes its own with the very same. Nothing that is wished for is required:
+ * a device with nothing enabled at all works, and VklDeviceInfo.features says what of it is used. Fill in struct_size; the call fills the rest. Any thread.
+ *
+ *     VklVulkanWishes wishes = {.struct_size = sizeof(wishes)};
+ *     VklVulkanImport import = vkl_vulkan_import();
+ *     import.get_instance_proc_addr = ..., .instance, .physical_device, .api_version
+ *     if (vkl_vulkan_wishes(context, &import, &wishes) != VKL_OK)
+ *         the device cannot be used: vkl_context_error(context) says why
+ *     vkl_vulkan_wishes_add(&wishes, &features);     the head of the program's own chain
+ *     ... add wishes.extensions to the names, pick the queue, call vkCreateDevice() ...
+ *     import.features = &features, .extensions = names, .device, .queue
+ *     vkl_device_import_vulkan(context, &import, &device); */
+
+typedef struct VklVulkanInstanceWishes {
+    size_t struct_size;
+    uint32_t api_version;       /* needed: at least VK_API_VERSION_1_1 */
+    uint32_t api_version_known; /* the newest that vklstm knows: VK_API_VERSION_1_3. A newer one is welcome */
+    /* wished: VK_EXT_debug_utils with VklContextDesc.debug, where present; VK_KHR_portability_enumeration with its flag, where present */
+    VkInstanceCreateFlags flags;
+    uint32_t extension_count;
+    const char *extensions[4]; /* constants of the library */
+} VklVulkanInstanceWishes;
+
+/* Errors: VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (a loader below Vulkan 1.1), VKL_ERROR_HOST_MEMORY, VKL_ERROR_VULKAN. */
+VKL_API VklStatus vkl_vulkan_instance_wishes(VklContext *context, PFN_vkGetInstanceProcAddr get_instance_proc_addr,
+                                             VklVulkanInstanceWishes *wishes);
+
+/* VkPhysicalDeviceCooperativeMatrixFeaturesKHR, which is younger than the Vulkan headers of some programs. */
+typedef struct VklVulkanCooperativeMatrix {
+    VkStructureType sType; /* 1000506000 */
+    void *pNext;
+    VkBool32 cooperativeMatrix;
+    VkBool32 cooperativeMatrixRobustBufferAccess;
+} VklVulkanCooperativeMatrix;
+
+typedef struct VklVulkanWishes {
+    size_t struct_size;
+    /* needed */
+    uint32_t api_version;     /* of instance and device: at least VK_API_VERSION_1_1 */
+    VkQueueFlags queue_flags; /* of the queue's family: VK_QUEUE_COMPUTE_BIT */
+    uint32_t queue_family;    /* the one that vklstm would take, without graphics where there is such a one */
+    /* wished, of what the device has: names of device extensions, constants of the library */
+    uint32_t extension_count;
+    const char *extensions[8];
+    VkPhysicalDeviceFeatures2 features; /* for VkDeviceCreateInfo.pNext: a chain of those of the structures below in which something is wished
+                                           for; all that is wished for is VK_TRUE, all else VK_FALSE. Points into this struct, which must
+                                           therefore not be copied */
+    VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup_size_control; /* kernels get subgroups of the size that suits them */
+    VkPhysicalDeviceTimelineSemaphoreFeaturesKHR timeline_semaphore;      /* only for what the program itself submits with */
+    /* these three together: layers of halves are multiplied with cooperative matrices; not wished for where no kernel would use them */
+    VkPhysicalDeviceShaderFloat16Int8FeaturesKHR shader_float16;
+    VkPhysicalDeviceVulkanMemoryModelFeaturesKHR memory_model;
+    VklVulkanCooperativeMatrix cooperative_matrix;
+} VklVulkanWishes;
+
+struct VklVulkanImport;
+
+/* Of a physical device. Of `import`, struct_size, get_instance_proc_addr, instance, physical_device and api_version are used.
+ * Errors: VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (the device lacks what is needed: Vulkan 1.1, a queue family with VK_QUEUE_COMPUTE_BIT),
+ * VKL_ERROR_HOST_MEMORY, VKL_ERROR_VULKAN. */
+VKL_API VklStatus vkl_vulkan_wishes(VklContext *context, const struct VklVulkanImport *import, VklVulkanWishes *wishes);
+
+/* Adds the wishes to a chain that the program makes its device with: sets what has a member in one of its structures (VkPhysicalDeviceVulkan12Features
+ * and its kind, too), and appends structures of `wishes` for the rest, which must live as long as the chain. wishes->features is empty afterwards. */
+VKL_API void vkl_vulkan_wishes_add(VklVulkanWishes *wishes, VkPhysicalDeviceFeatures2 *features);
+
 /* ---- Memory of the program's ---- */
 
 /* What a buffer of vklstm's needs. Read only; nothing of it is kept. */
@@ -75,8 +142,6 @@ typedef struct VklVulkanMemory {
 
 /* ---- Import ---- */
 
-/* What is needed of a device: Vulkan 1.1 of instance and device, one queue with VK_QUEUE_COMPUTE_BIT. No feature and no extension
- * is required. */
 typedef struct VklVulkanImport {
     size_t struct_size;
     PFN_vkGetInstanceProcAddr get_instance_proc_addr;

@@ -11,12 +11,6 @@
 #define VKL_VK_COOPERATIVE_FEATURES ((VkStructureType)1000506000)   /* VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_..._FEATURES_KHR */
 #define VKL_VK_COOPERATIVE_PROPERTIES ((VkStructureType)1000506001) /* VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR */
 
-typedef struct VklVkCooperativeFeatures {
-    VkStructureType sType;
-    void *pNext;
-    VkBool32 cooperative_matrix, robust_buffer_access;
-} VklVkCooperativeFeatures;
-
 typedef struct VklVkCooperativeProperties {
     VkStructureType sType;
     void *pNext;

@@ -4,11 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "cooperative.h"
-#include "info.h"
-
-/* Subsets of Vulkan must be told that one knows; the macro of its name is in a header for unfinished extensions. */
-#define PORTABILITY_SUBSET "VK_KHR_portability_subset"
+#include "wishes.h"
 
 const VklBackend vkl_vk_backend = {
     .name = "vulkan",
@@ -39,6 +35,20 @@ const VklBackend vkl_vk_backend = {
     .piece_look = vkl_vk_piece_look,
 };
 
+/* A physical device as it would be, or is, with all that is wished of it. */
+static VklVkPhysical wished(const VklVulkan *vulkan, uint32_t index, const VklVulkanWishes *wishes)
+{
+    return (VklVkPhysical){
+        .functions = &vulkan->functions,
+        .handle = vulkan->physical[index],
+        .api_version = vulkan->api_version,
+        .index = index,
+        .family = wishes->queue_family,
+        .features = &wishes->features,
+        .extensions = {.names = wishes->extensions, .count = wishes->extension_count},
+    };
+}
+
 VklStatus vkl_vk_device_list(VklContext *context, uint32_t *count, VklDeviceInfo *infos)
 {
     VklVulkan *vulkan;
@@ -52,14 +62,11 @@ VklStatus vkl_vk_device_list(VklContext *context, uint32_t *count, VklDeviceInfo
     }
     uint32_t written = *count < there ? *count : there;
     for (uint32_t i = 0; i < written; i++) {
-        VklVkPhysical physical = {
-            .functions = &vulkan->functions,
-            .handle = vulkan->physical[i],
-            .api_version = vulkan->api_version,
-            .index = i,
-            .family = UINT32_MAX,
-        };
-        vkl_vk_queue_family(physical.functions, physical.handle, &physical.family);
+        VklVulkanWishes wishes;
+        status = vkl_vk_wishes_get(context, &vulkan->functions, vulkan->physical[i], vulkan->api_version, &wishes);
+        if (status)
+            return status;
+        VklVkPhysical physical = wished(vulkan, i, &wishes);
         status = vkl_vk_device_info(context, &physical, &infos[i]);
         if (status)
             return status;
@@ -148,16 +155,20 @@ static VklStatus new_device(VklContext *context, VklVkDevice *vk, const VklVkPhy
     return status;
 }
 
-static VklStatus check_versions(VklContext *context, const char *caller, uint32_t api_version,
-                                const VkPhysicalDeviceProperties *properties)
+VklStatus vkl_vk_usable(VklContext *context, const char *caller, const VklInstanceFunctions *functions, VkPhysicalDevice physical,
+                        uint32_t api_version)
 {
-    uint32_t version = api_version < properties->apiVersion ? api_version : properties->apiVersion;
+    VkPhysicalDeviceProperties properties;
+    functions->vkGetPhysicalDeviceProperties(physical, &properties);
+    uint32_t version = api_version < properties.apiVersion ? api_version : properties.apiVersion, family;
     if (version < VK_API_VERSION_1_1)
         return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED,
                         "%s: '%s' gives Vulkan %u.%u (instance %u.%u, device %u.%u); at least 1.1 is needed", caller,
-                        properties->deviceName, VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version),
+                        properties.deviceName, VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version),
                         VK_API_VERSION_MAJOR(api_version), VK_API_VERSION_MINOR(api_version),
-                        VK_API_VERSION_MAJOR(properties->apiVersion), VK_API_VERSION_MINOR(properties->apiVersion));
+                        VK_API_VERSION_MAJOR(properties.apiVersion), VK_API_VERSION_MINOR(properties.apiVersion));
+    if (!vkl_vk_queue_family(functions, physical, &family))
+        return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED, "%s: '%s' has no queue for compute", caller, properties.deviceName);
     return VKL_OK;
 }
 
@@ -181,55 +192,22 @@ static VklStatus open_device(VklDevice *device, const char *caller)
 
 /* ---- Create ---- */
 
-static VkResult create_handle(VklVkDevice *vk, const VklVkExtensions *extensions, bool cooperative_matrix)
+static VkResult create_handle(VklVkDevice *vk, const VklVulkanWishes *wishes)
 {
-    const char *names[3];
-    uint32_t count = 0;
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-        .queueFamilyIndex = vk->queue_family,
+        .queueFamilyIndex = wishes->queue_family,
         .queueCount = 1,
         .pQueuePriorities = &priority,
     };
-    if (vkl_vk_has_extension(extensions, PORTABILITY_SUBSET))
-        names[count++] = PORTABILITY_SUBSET;
-    /* What a driver has as an extension is asked for by its name, also where its version has it too. */
-    if (vk->subgroup_size_control && vkl_vk_has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
-        names[count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
-    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
-        .subgroupSizeControl = VK_TRUE,
-    };
-    void *features = vk->subgroup_size_control ? &subgroup : NULL;
-    /* what a product with cooperative matrices declares */
-    VkPhysicalDeviceShaderFloat16Int8Features float16 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
-        .pNext = features,
-        .shaderFloat16 = VK_TRUE,
-    };
-    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
-        .pNext = &float16,
-        .vulkanMemoryModel = VK_TRUE,
-    };
-    VklVkCooperativeFeatures cooperative = {
-        .sType = VKL_VK_COOPERATIVE_FEATURES,
-        .pNext = &memory_model,
-        .cooperative_matrix = VK_TRUE,
-    };
-    if (cooperative_matrix) {
-        names[count++] = VKL_VK_COOPERATIVE_EXTENSION;
-        features = &cooperative;
-    }
-    /* Kernels need nothing that a feature stands for; they run faster with a choice of subgroup size. */
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = features,
+        .pNext = &wishes->features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = count,
-        .ppEnabledExtensionNames = names,
+        .enabledExtensionCount = wishes->extension_count,
+        .ppEnabledExtensionNames = wishes->extensions,
     };
     return vk->instance_functions.vkCreateDevice(vk->physical, &info, vk->allocation, &vk->handle);
 }
@@ -245,42 +223,29 @@ VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDev
         return vkl_fail(context, NULL, VKL_ERROR_NO_DEVICE, "vkl_device_create: there is no Vulkan device %u; there are %u",
                         index, there);
 
-    VkPhysicalDeviceProperties properties;
-    vulkan->functions.vkGetPhysicalDeviceProperties(vulkan->physical[index], &properties);
-    status = check_versions(context, "vkl_device_create", vulkan->api_version, &properties);
+    status = vkl_vk_usable(context, "vkl_device_create", &vulkan->functions, vulkan->physical[index], vulkan->api_version);
+    VklVulkanWishes wishes;
+    if (!status)
+        status = vkl_vk_wishes_get(context, &vulkan->functions, vulkan->physical[index], vulkan->api_version, &wishes);
     if (status)
         return status;
-    uint32_t family;
-    if (!vkl_vk_queue_family(&vulkan->functions, vulkan->physical[index], &family))
-        return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED, "vkl_device_create: '%s' has no queue for compute",
-                        properties.deviceName);
 
     VklVkDevice *vk = vkl_allocate(&context->desc.memory, 1, sizeof(*vk));
     if (!vk)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused %zu bytes", sizeof(*vk));
     VklDevice *made = NULL;
-    VklVkExtensions extensions = {0};
     if (!init_mutexes(vk)) {
         vkl_release(vk);
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_device_create: the host refused a mutex");
     }
     vk->instance_functions = vulkan->functions;
     vk->physical = vulkan->physical[index];
-    vk->queue_family = family;
-    VklVkPhysical physical = {
-        .functions = &vk->instance_functions,
-        .handle = vk->physical,
-        .api_version = vulkan->api_version,
-        .index = index,
-        .family = family,
-    };
+    vk->queue_family = wishes.queue_family;
+    const VklVkPhysical physical = wished(vulkan, index, &wishes);
     status = new_device(context, vk, &physical, limits, &made);
     if (status)
         goto fail;
-    status = vkl_vk_extensions_get(context, &vk->instance_functions, vk->physical, &extensions);
-    if (status)
-        goto fail_device;
-    VkResult result = create_handle(vk, &extensions, made->info.features.cooperative_shape[0]);
+    VkResult result = create_handle(vk, &wishes);
     if (result) {
         status = vkl_vk_fail(context, NULL, NULL, result, "vkCreateDevice", "'%s'", made->info.name);
         goto fail_device;
@@ -289,8 +254,7 @@ VklStatus vkl_vk_device_create(VklContext *context, uint32_t index, const VklDev
     status = open_device(made, "vkl_device_create");
     if (status)
         goto fail_handle;
-    vk->functions.vkGetDeviceQueue(vk->handle, family, 0, &vk->queue);
-    vkl_vk_extensions_finish(&extensions);
+    vk->functions.vkGetDeviceQueue(vk->handle, vk->queue_family, 0, &vk->queue);
     *device = made;
     return VKL_OK;
 
@@ -298,7 +262,6 @@ fail_handle:
     if (vk->functions.vkDestroyDevice)
         vk->functions.vkDestroyDevice(vk->handle, vk->allocation);
 fail_device:
-    vkl_vk_extensions_finish(&extensions);
     vkl_release(made);
 fail:
     finish_mutexes(vk);
@@ -435,7 +398,7 @@ VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *i
     }
     VkPhysicalDeviceProperties properties;
     vk->instance_functions.vkGetPhysicalDeviceProperties(vk->physical, &properties);
-    status = check_versions(context, "vkl_device_import_vulkan", import->api_version, &properties);
+    status = vkl_vk_usable(context, "vkl_device_import_vulkan", &vk->instance_functions, vk->physical, import->api_version);
     if (!status)
         status = take_families(context, vk, import, properties.deviceName);
     if (status)
@@ -445,9 +408,8 @@ VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *i
         .handle = vk->physical,
         .api_version = import->api_version,
         .family = vk->queue_family,
-        .imported = true,
-        .enabled_features = import->features,
-        .enabled_extensions = {.names = import->extensions, .count = import->extension_count},
+        .features = import->features,
+        .extensions = {.names = import->extensions, .count = import->extension_count},
     };
     status = new_device(context, vk, &physical, import->limits, &made);
     if (status)
@@ -455,7 +417,7 @@ VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *i
     /* An instance's extension, so a caller who wants our names lists it with the device's; the functions may be there, and
      * illegal to call, without it. */
     vk->debug = context->desc.debug && vk->instance_functions.vkSetDebugUtilsObjectNameEXT &&
-                vkl_vk_has_extension(&physical.enabled_extensions, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
+                vkl_vk_has_extension(&physical.extensions, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
     status = open_device(made, "vkl_device_import_vulkan");
     if (status)
         goto fail_device;

@@ -5,6 +5,7 @@
 
 #include "cooperative.h"
 #include "info.h"
+#include "wishes.h"
 
 VklStatus vkl_vk_extensions_get(VklContext *context, const VklInstanceFunctions *functions, VkPhysicalDevice physical,
                                 VklVkExtensions *extensions)
@@ -141,81 +142,6 @@ static void add(Chain *chain, void *structure)
     chain->last = structure;
 }
 
-/* Features that stand in no VklDeviceFeatures, but are needed for one. */
-typedef struct Needed {
-    bool memory_model, cooperative_matrix;
-} Needed;
-
-/* What the chain of an importing program says was enabled, or the driver of a physical device that it can do. */
-static void features_from_chain(VklDeviceFeatures *features, Needed *needed, const VkBaseInStructure *chain)
-{
-    for (; chain; chain = chain->pNext) {
-        switch ((int)chain->sType) {
-        case VKL_VK_COOPERATIVE_FEATURES:
-            needed->cooperative_matrix |= ((const VklVkCooperativeFeatures *)chain)->cooperative_matrix;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES:
-            needed->memory_model |= ((const VkPhysicalDeviceVulkanMemoryModelFeatures *)chain)->vulkanMemoryModel;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES:
-            features->storage_16bit |= ((const VkPhysicalDevice16BitStorageFeatures *)chain)->storageBuffer16BitAccess;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
-            features->shader_float16 |= ((const VkPhysicalDeviceShaderFloat16Int8Features *)chain)->shaderFloat16;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES:
-            features->timeline_semaphore |= ((const VkPhysicalDeviceTimelineSemaphoreFeatures *)chain)->timelineSemaphore;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES:
-            features->subgroup_size_control |= ((const VkPhysicalDeviceSubgroupSizeControlFeatures *)chain)->subgroupSizeControl;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
-            features->storage_16bit |= ((const VkPhysicalDeviceVulkan11Features *)chain)->storageBuffer16BitAccess;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES:
-            features->shader_float16 |= ((const VkPhysicalDeviceVulkan12Features *)chain)->shaderFloat16;
-            features->timeline_semaphore |= ((const VkPhysicalDeviceVulkan12Features *)chain)->timelineSemaphore;
-            needed->memory_model |= ((const VkPhysicalDeviceVulkan12Features *)chain)->vulkanMemoryModel;
-            break;
-        case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
-            features->subgroup_size_control |= ((const VkPhysicalDeviceVulkan13Features *)chain)->subgroupSizeControl;
-            break;
-        default:
-            break;
-        }
-    }
-}
-
-static void query_features(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t version,
-                           const VklVkExtensions *extensions, VklDeviceFeatures *features, Needed *needed)
-{
-    VkPhysicalDeviceFeatures2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
-    VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES};
-    VkPhysicalDeviceShaderFloat16Int8Features float16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES};
-    VkPhysicalDeviceTimelineSemaphoreFeatures timeline = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES};
-    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {.sType =
-                                                                VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
-    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {.sType =
-                                                                  VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES};
-    VklVkCooperativeFeatures cooperative = {.sType = VKL_VK_COOPERATIVE_FEATURES};
-    Chain chain = {(VkBaseOutStructure *)&all};
-    add(&chain, &storage);
-    if (version >= VK_API_VERSION_1_2)
-        add(&chain, &memory_model);
-    /* younger than the Vulkan headers of some distributions, so by its name */
-    features->cooperative_matrix = vkl_vk_has_extension(extensions, VKL_VK_COOPERATIVE_EXTENSION);
-    if (features->cooperative_matrix)
-        add(&chain, &cooperative);
-    if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(extensions, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME))
-        add(&chain, &float16);
-    if (version >= VK_API_VERSION_1_2 || vkl_vk_has_extension(extensions, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME))
-        add(&chain, &timeline);
-    if (version >= VK_API_VERSION_1_3 || vkl_vk_has_extension(extensions, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME))
-        add(&chain, &subgroup);
-    functions->vkGetPhysicalDeviceFeatures2(physical, &all);
-    features_from_chain(features, needed, (const VkBaseInStructure *)&all);
-}
-
 VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, VklDeviceInfo *info)
 {
     const VklInstanceFunctions *functions = from->functions;
@@ -275,21 +201,20 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
     made.features.subgroup_size = subgroup.subgroupSize;
     if (driver.driverName[0])
         snprintf(made.driver, sizeof(made.driver), "%.120s %.120s", driver.driverName, driver.driverInfo);
-    Needed needed = {0};
-    if (from->imported) {
-        features_from_chain(&made.features, &needed, (const VkBaseInStructure *)from->enabled_features);
-        made.features.cooperative_matrix = vkl_vk_has_extension(&from->enabled_extensions, VKL_VK_COOPERATIVE_EXTENSION);
-    } else {
-        query_features(functions, from->handle, version, &there, &made.features, &needed);
-    }
+    const uint32_t enabled = vkl_vk_features_enabled(from->features);
+    made.features.timeline_semaphore = enabled >> VKL_VK_TIMELINE_SEMAPHORE & 1;
+    made.features.shader_float16 = enabled >> VKL_VK_SHADER_FLOAT16 & 1;
+    made.features.storage_16bit = enabled >> VKL_VK_STORAGE_16BIT & 1;
+    made.features.cooperative_matrix = vkl_vk_has_extension(&from->extensions, VKL_VK_COOPERATIVE_EXTENSION);
     vkl_vk_extensions_finish(&there);
-    bool choice = made.features.subgroup_size_control && sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    bool choice = enabled >> VKL_VK_SUBGROUP_SIZE_CONTROL & 1 && sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_control = choice;
     made.features.subgroup_size_min = choice ? sizes.minSubgroupSize : subgroup.subgroupSize;
     made.features.subgroup_shuffle =
         subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_max = choice ? sizes.maxSubgroupSize : subgroup.subgroupSize;
-    if (made.features.cooperative_matrix && needed.cooperative_matrix && needed.memory_model && made.features.shader_float16)
+    if (made.features.cooperative_matrix && enabled >> VKL_VK_COOPERATIVE_MATRIX & 1 && enabled >> VKL_VK_MEMORY_MODEL & 1 &&
+        made.features.shader_float16)
         vkl_vk_cooperative_shape(functions, from->handle, made.features.cooperative_shape);
     *info = made;
     return VKL_OK;

@@ -24,9 +24,9 @@ typedef struct VklVkPhysical {
     VkPhysicalDevice handle;
     uint32_t api_version; /* of the instance */
     uint32_t index, family;
-    bool imported; /* features are what was enabled, not what there is: */
-    const VkPhysicalDeviceFeatures2 *enabled_features;
-    VklVkExtensions enabled_extensions;
+    /* what is enabled, or would be if a device were made */
+    const VkPhysicalDeviceFeatures2 *features;
+    VklVkExtensions extensions;
 } VklVkPhysical;
 
 VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, VklDeviceInfo *info);

@@ -3,10 +3,7 @@
  * The context's Vulkan instance, made when the first device is listed or created. */
 #include <stdio.h>
 
-#include "vk.h"
-
-/* The newest version whose structures the backend knows; a device may have less, down to 1.1. */
-#define API_VERSION VK_API_VERSION_1_3
+#include "wishes.h"
 
 static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
                                                  VkDebugUtilsMessageTypeFlagsEXT types,
@@ -30,62 +27,33 @@ static VkDebugUtilsMessengerCreateInfoEXT messenger_info(VklContext *context)
     };
 }
 
-static bool has_extension(const VkExtensionProperties *properties, uint32_t count, const char *name)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (!strcmp(properties[i].extensionName, name))
-            return true;
-    return false;
-}
-
-/* VK_SUCCESS with instance NULL: there is a loader, but it is too old. */
 static VkResult create_instance(VklContext *context, VklVulkan *vulkan)
 {
     PFN_vkGetInstanceProcAddr get = vulkan->get_instance_proc_addr;
     PFN_vkCreateInstance create = (PFN_vkCreateInstance)get(NULL, "vkCreateInstance");
-    PFN_vkEnumerateInstanceVersion version = (PFN_vkEnumerateInstanceVersion)get(NULL, "vkEnumerateInstanceVersion");
-    PFN_vkEnumerateInstanceExtensionProperties enumerate =
-        (PFN_vkEnumerateInstanceExtensionProperties)get(NULL, "vkEnumerateInstanceExtensionProperties");
-    uint32_t loader_version = VK_API_VERSION_1_0;
-    if (!create || !enumerate || !version || version(&loader_version) || loader_version < VK_API_VERSION_1_1)
-        return VK_ERROR_INCOMPATIBLE_DRIVER;
-
-    uint32_t count = 0;
-    VkResult result = enumerate(NULL, &count, NULL);
+    VklVulkanInstanceWishes wishes;
+    VkResult result = vkl_vk_instance_wishes_get(context, get, &wishes);
     if (result)
         return result;
-    VkExtensionProperties *there = vkl_allocate(&context->desc.memory, count, sizeof(*there));
-    if (!there)
-        return VK_ERROR_OUT_OF_HOST_MEMORY;
-    result = enumerate(NULL, &count, there);
-    const char *names[2];
-    uint32_t name_count = 0;
-    bool debug = context->desc.debug && has_extension(there, count, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
-    /* without it the loader hides devices that are Vulkan only in part, MoltenVK's among them */
-    bool portability = has_extension(there, count, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME);
-    vkl_release(there);
-    if (result < 0)
-        return result;
-    if (debug)
-        names[name_count++] = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
-    if (portability)
-        names[name_count++] = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
-
+    if (!create)
+        return VK_ERROR_INCOMPATIBLE_DRIVER;
+    const VklVkExtensions enabled = {.names = wishes.extensions, .count = wishes.extension_count};
+    const bool debug = vkl_vk_has_extension(&enabled, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
     VkDebugUtilsMessengerCreateInfoEXT messenger = messenger_info(context);
     VkApplicationInfo application = {
         .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
         .pEngineName = "vklstm",
-        .apiVersion = API_VERSION,
+        .apiVersion = wishes.api_version_known,
     };
     VkInstanceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
         .pNext = debug ? &messenger : NULL, /* for messages of vkCreateInstance and vkDestroyInstance: leaks are among them */
-        .flags = portability ? VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR : 0,
+        .flags = wishes.flags,
         .pApplicationInfo = &application,
-        .enabledExtensionCount = name_count,
-        .ppEnabledExtensionNames = names,
+        .enabledExtensionCount = wishes.extension_count,
+        .ppEnabledExtensionNames = wishes.extensions,
     };
-    vulkan->api_version = API_VERSION;
+    vulkan->api_version = wishes.api_version_known;
     result = create(&info, NULL, &vulkan->instance);
     if (result)
         return result;
