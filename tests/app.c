@@ -97,7 +97,7 @@ VkCommandPool app_pool(App *app)
     return made;
 }
 
-App app_start_with(const void *features, uint32_t api_version)
+App app_start_asking(void (*ask)(App *app, VkDeviceCreateInfo *info, void *user), void *user, uint32_t api_version)
 {
     App app = {0};
     create_instance(&app, api_version ? api_version : VK_API_VERSION_1_1);
@@ -116,10 +116,11 @@ App app_start_with(const void *features, uint32_t api_version)
     };
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-        .pNext = features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
     };
+    if (ask)
+        ask(&app, &info, user);
     CHECK_VK(vk.vkCreateDevice(app.physical, &info, NULL, &app.device));
 #define X(name) vk.name = (PFN_##name)vk.vkGetDeviceProcAddr(app.device, #name);
     APP_DEVICE_FUNCTIONS(X)
@@ -130,9 +131,20 @@ App app_start_with(const void *features, uint32_t api_version)
     return app;
 }
 
+static void add_features(App *app, VkDeviceCreateInfo *info, void *features)
+{
+    (void)app;
+    info->pNext = features;
+}
+
+App app_start_with(void *features, uint32_t api_version)
+{
+    return app_start_asking(add_features, features, api_version);
+}
+
 App app_start(void)
 {
-    return app_start_with(NULL, 0);
+    return app_start_asking(NULL, NULL, 0);
 }
 
 void app_stop(App *app)

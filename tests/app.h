@@ -99,7 +99,9 @@ typedef struct AppBuffer {
 
 /* On the physical device that VKL_TEST_DEVICE asks for; with a chain of features and the Vulkan version of the instance, or NULL and 0 (1.1). */
 App app_start(void);
-App app_start_with(const void *features, uint32_t api_version);
+App app_start_with(void *features, uint32_t api_version);
+/* `ask` completes what the device is made with, when instance and physical device are there. */
+App app_start_asking(void (*ask)(App *app, VkDeviceCreateInfo *info, void *user), void *user, uint32_t api_version);
 void app_stop(App *app);
 
 VkCommandPool app_pool(App *app);

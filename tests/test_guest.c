@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a program decides about a guest on its device: which queue families share its buffers, where device memory comes from, who allocates
+ * What a program decides about a guest on its device: what it enables, which queue families share its buffers, where device memory comes from, who allocates
  * for the driver; and two such programs, with a device of the library's own beside them, in one process. */
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +83,179 @@ static void check_forward(VklContext *context, VklDevice *device, const float wa
     float got[Y];
     forward(context, device, got);
     test_compare_f("y", got, want, Y, TOLERANCE);
+}
+
+/* ---- Wishes ---- */
+
+typedef struct Asking {
+    VklContext *context;
+    uint32_t api_version;
+    void *chain; /* the program's own structures, or NULL: the wishes' chain is used as it is */
+    VklVulkanWishes wishes;
+    VkPhysicalDeviceFeatures2 features;
+    const char *names[8];
+} Asking;
+
+static void ask(App *app, VkDeviceCreateInfo *info, void *user)
+{
+    Asking *asking = user;
+    VklVulkanImport import = spy_import(app);
+    import.api_version = asking->api_version;
+    asking->wishes.struct_size = sizeof(asking->wishes);
+    TEST_OK(asking->context, vkl_vulkan_wishes(asking->context, &import, &asking->wishes));
+    cr_assert_eq(asking->wishes.api_version, VK_API_VERSION_1_1);
+    cr_assert_eq(asking->wishes.queue_flags, (VkQueueFlags)VK_QUEUE_COMPUTE_BIT);
+    cr_assert_eq(asking->wishes.queue_family, app->family); /* there is no other */
+    if (asking->chain) {
+        asking->features = (VkPhysicalDeviceFeatures2){
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+            .pNext = asking->chain,
+        };
+        vkl_vulkan_wishes_add(&asking->wishes, &asking->features);
+        cr_assert_null(asking->wishes.features.pNext);
+    }
+    info->pNext = asking->chain ? &asking->features : &asking->wishes.features;
+    info->enabledExtensionCount = asking->wishes.extension_count;
+    info->ppEnabledExtensionNames = asking->wishes.extensions;
+}
+
+/* A program that grants every wish has the features that a device of our own has. */
+static void grants_wishes(uint32_t api_version, void *chain)
+{
+    VklContext *context = test_context();
+    float want[Y];
+    expected(context, want);
+    VklDevice *own = test_device(context);
+    VklDeviceInfo ours, theirs;
+    vkl_device_info(own, &ours);
+    vkl_device_destroy(own);
+
+    Asking asking = {.context = context, .api_version = api_version, .chain = chain};
+    App app = app_start_asking(ask, &asking, api_version);
+    VklVulkanImport import = import_of(&app);
+    uint32_t count = import.extension_count; /* the messenger's */
+    for (uint32_t i = 0; i < count; i++)
+        asking.names[i] = import.extensions[i];
+    for (uint32_t i = 0; i < asking.wishes.extension_count; i++)
+        asking.names[count++] = asking.wishes.extensions[i];
+    import.api_version = api_version;
+    import.features = chain ? &asking.features : &asking.wishes.features;
+    import.extensions = asking.names;
+    import.extension_count = count;
+    VklDevice *device = import_device(context, &import);
+    vkl_device_info(device, &theirs);
+    const struct {
+        const char *name;
+        uint64_t ours, theirs;
+    } features[] = {
+        {"timeline_semaphore", ours.features.timeline_semaphore, theirs.features.timeline_semaphore},
+        {"shader_float16", ours.features.shader_float16, theirs.features.shader_float16},
+        {"subgroup_size_control", ours.features.subgroup_size_control, theirs.features.subgroup_size_control},
+        {"subgroup_size_min", ours.features.subgroup_size_min, theirs.features.subgroup_size_min},
+        {"subgroup_size_max", ours.features.subgroup_size_max, theirs.features.subgroup_size_max},
+        {"cooperative_matrix", ours.features.cooperative_matrix, theirs.features.cooperative_matrix},
+        {"cooperative_shape", ours.features.cooperative_shape[0], theirs.features.cooperative_shape[0]},
+    };
+    for (size_t i = 0; i < sizeof(features) / sizeof(*features); i++)
+        cr_assert_eq(features[i].ours, features[i].theirs, "%s: %d, not %d", features[i].name, (int)features[i].theirs,
+                     (int)features[i].ours);
+    check_forward(context, device, want);
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
+    app_check_usable(&app);
+    app_stop(&app);
+}
+
+Test(guest, wishes_make_a_device_of_vulkan_1_1_as_good_as_our_own)
+{
+    grants_wishes(VK_API_VERSION_1_1, NULL);
+}
+
+Test(guest, wishes_make_a_device_of_vulkan_1_3_as_good_as_our_own)
+{
+    grants_wishes(VK_API_VERSION_1_3, NULL);
+}
+
+/* No structure may stand in a chain beside the one of its whole version: validation says so. */
+Test(guest, wishes_are_added_to_structures_of_whole_versions)
+{
+    VkPhysicalDeviceVulkan13Features vulkan13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
+    VkPhysicalDeviceVulkan12Features vulkan12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+        .pNext = &vulkan13,
+    };
+    grants_wishes(VK_API_VERSION_1_3, &vulkan12);
+    cr_assert_null(vulkan13.pNext); /* nothing is left that has no place in them, but on a device with cooperative matrices */
+}
+
+Test(guest, wishes_are_appended_to_structures_of_other_features)
+{
+    VkPhysicalDevice16BitStorageFeatures other = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES};
+    VkPhysicalDeviceTimelineSemaphoreFeatures timeline = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES,
+        .pNext = &other,
+    };
+    grants_wishes(VK_API_VERSION_1_3, &timeline);
+    cr_assert(!other.storageBuffer16BitAccess);
+    for (const VkBaseInStructure *at = (const VkBaseInStructure *)timeline.pNext; at; at = at->pNext)
+        cr_assert_neq(at->sType, timeline.sType, "it is there twice");
+}
+
+Test(guest, an_instance_has_wishes_too)
+{
+    App app = app_start();
+    VklContextDesc silent = vkl_context_desc();
+    VklContext *contexts[2] = {NULL, test_context()};
+    TEST_OK(contexts[1], vkl_context_create(&silent, &contexts[0]));
+    for (int debug = 0; debug < 2; debug++) {
+        VklVulkanInstanceWishes wishes = {.struct_size = sizeof(wishes)};
+        TEST_OK(contexts[debug], vkl_vulkan_instance_wishes(contexts[debug], vk.vkGetInstanceProcAddr, &wishes));
+        cr_assert_eq(wishes.api_version, VK_API_VERSION_1_1);
+        cr_assert_geq(wishes.api_version_known, VK_API_VERSION_1_3);
+        bool named = false, portability = false;
+        for (uint32_t i = 0; i < wishes.extension_count; i++) {
+            named |= !strcmp(wishes.extensions[i], VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
+            portability |= !strcmp(wishes.extensions[i], VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME);
+        }
+        cr_assert_eq(named, debug && app.messenger);
+        cr_assert_eq(portability, wishes.flags != 0);
+        wishes.struct_size--;
+        cr_assert_eq(vkl_vulkan_instance_wishes(contexts[debug], vk.vkGetInstanceProcAddr, &wishes), VKL_ERROR_INVALID);
+    }
+    vkl_context_destroy(contexts[0]);
+    vkl_context_destroy(contexts[1]);
+    app_stop(&app);
+}
+
+Test(guest, wishes_of_what_cannot_be_used_are_refused)
+{
+    App app = app_start();
+    VklContext *context = test_context();
+    const VklVulkanImport good = import_of(&app);
+    VklVulkanImport bad[6];
+    for (int i = 0; i < 6; i++)
+        bad[i] = good;
+    bad[0].struct_size = 8;
+    bad[1].get_instance_proc_addr = NULL;
+    bad[2].instance = VK_NULL_HANDLE;
+    bad[3].physical_device = VK_NULL_HANDLE;
+    bad[4].api_version = VK_API_VERSION_1_0;
+    bad[5].api_version = 0;
+    static const char *const words[] = {"struct_size", "get_instance_proc_addr", "instance", "physical_device", "1.0", "0.0"};
+    for (int i = 0; i < 6; i++) {
+        VklVulkanWishes wishes = {.struct_size = sizeof(wishes), .api_version = 7};
+        VklStatus status = vkl_vulkan_wishes(context, &bad[i], &wishes);
+        cr_assert_eq(status, i < 4 ? VKL_ERROR_INVALID : VKL_ERROR_UNSUPPORTED, "case %d: %d", i, (int)status);
+        cr_assert_not_null(strstr(vkl_context_error(context), words[i]), "case %d: %s", i, vkl_context_error(context));
+        cr_assert_eq(wishes.api_version, 7u);
+    }
+    VklVulkanWishes wishes = {.struct_size = 8};
+    cr_assert_eq(vkl_vulkan_wishes(context, &good, &wishes), VKL_ERROR_INVALID);
+    cr_assert_eq(vkl_vulkan_wishes(context, NULL, &wishes), VKL_ERROR_INVALID);
+    cr_assert_eq(vkl_vulkan_wishes(context, &good, NULL), VKL_ERROR_INVALID);
+    cr_assert_eq(vkl_vulkan_wishes(NULL, &good, &wishes), VKL_ERROR_INVALID);
+    vkl_context_destroy(context);
+    app_stop(&app);
 }
 
 /* ---- Queue families ---- */
