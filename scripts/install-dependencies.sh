@@ -30,6 +30,8 @@ Vulkan validation layers|manifest explicit_layer.d/VkLayer_khronos_validation|vu
 a C++ compiler|command c++|g++
 (volk)|header volk.c|libvulkan-volk-dev
 (clang-format 14)|command clang-format-14|clang-format-14
+(libpng)|module libpng|libpng-dev
+(GLFW)|module glfw3|libglfw3-dev
 '
 
 probe() { # KIND VALUE
