@@ -28,6 +28,7 @@ test_needs='
 Criterion|module criterion|libcriterion-dev
 Vulkan validation layers|manifest explicit_layer.d/VkLayer_khronos_validation|vulkan-validationlayers
 a C++ compiler|command c++|g++
+CMake|command cmake|cmake
 (volk)|header volk.c|libvulkan-volk-dev
 (clang-format 14)|command clang-format-14|clang-format-14
 (libpng)|module libpng|libpng-dev

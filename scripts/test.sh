@@ -174,13 +174,17 @@ no_reports() { # DIRECTORY: prints what is there, and fails if there is anything
 }
 
 check_headers() {
-    local header language status=0
+    local header language status=0 more
     for header in include/vklstm/*.h; do
-        for language in c:gcc:c11 c:gcc:c17 c++:g++:c++11 c++:g++:c++17 c:clang:c11 c++:clang++:c++17; do
+        for language in c:gcc:c11 c:gcc:c17 c++:g++:c++11 c++:g++:c++17 c++:g++:c++20 c:clang:c11 c:clang:c17 c++:clang++:c++11 \
+            c++:clang++:c++20; do
             IFS=: read -r kind compiler standard <<<"$language"
             command -v "$compiler" >/dev/null || continue
+            [ "$kind" = c ] && more=() || more=(-Wold-style-cast -Wuseless-cast -Wzero-as-null-pointer-constant)
+            [[ $compiler != clang* ]] || more=(-Wno-unknown-warning-option "${more[@]}")
             echo "#include \"vklstm/$(basename "$header")\"" |
-                "$compiler" -x "$kind" -std="$standard" -Wall -Wextra -pedantic -Werror -Iinclude -fsyntax-only - || {
+                "$compiler" -x "$kind" -std="$standard" -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wundef \
+                    "${more[@]}" -Werror -Iinclude -fsyntax-only - || {
                 echo "$header alone is not accepted as $standard by $compiler"
                 status=1
             }
@@ -194,6 +198,28 @@ check_archive() { # a static library's names are everybody's; tests/link looks a
     names=$(nm -g --defined-only build/test/lib/libvklstm.a | awk 'NF == 3 && $3 !~ /^vkl_/ {print $3}' | sort -u)
     [ -z "$names" ] || {
         echo "global, and not vkl_*:" $names
+        return 1
+    }
+}
+
+check_guest() { # a guest reads no environment, opens no file and starts no thread but where the API is asked for it; prints and ends nothing
+    local calls
+    calls=$(nm -A -u build/test/lib/libvklstm.a 2>/dev/null | awk '
+        BEGIN {
+            split("io.c.o:fopen io.c.o:open table.c.o:fopen table.c.o:uselocale pool.c.o:pthread_create vk_loader.c.o:dlopen", list)
+            for (i in list) allowed[list[i]]
+            asked = "^(f?open|openat|fdopen|freopen|creat|tmpfile|mkstemp|uselocale|setlocale|dlopen|pthread_create|thrd_create|" \
+                "(secure_)?getenv|setenv|putenv|environ|printf|puts|putchar|perror|std(in|out|err)|abort|_?exit|quick_exit|atexit|" \
+                "signal|sigaction|raise|system|popen|v?fork|exec[lv].*|posix_spawn.*|s?rand|s?random|socket)$"
+        }
+        {
+            name = $NF
+            sub(/64$/, "", name)
+            split($1, part, ":")
+            if (name ~ asked && !((part[2] ":" name) in allowed)) print part[2] ":" name
+        }')
+    [ -z "$calls" ] || {
+        echo "a guest does not call these:" $calls
         return 1
     }
 }
@@ -217,6 +243,8 @@ consume_installed() {
     cc "${warnings[@]}" tests/consumers/consumer.c -o "$consumer/shared" $(pkg-config --cflags --libs vklstm) || return 1
     LD_LIBRARY_PATH=$staging/lib "$consumer/shared" || return 1
     # a directory with the archive alone, searched first
+    c++ -std=c++11 "${warnings[@]:1}" tests/consumers/consumer.cpp -o "$consumer/shared_cpp" $(pkg-config --cflags --libs vklstm) || return 1
+    LD_LIBRARY_PATH=$staging/lib "$consumer/shared_cpp" || return 1
     cp "$staging/lib/libvklstm.a" "$consumer/static/"
     cc "${warnings[@]}" tests/consumers/consumer.c -o "$consumer/static/consumer" -L"$consumer/static" \
         $(pkg-config --cflags --libs --static vklstm) || return 1
@@ -228,10 +256,31 @@ consume_installed() {
     LD_LIBRARY_PATH=$staging/lib "$staging/bin/vklstm" info
 }
 
+consume_cmake() { # from another place than it was installed to
+    local directory=$root/build/consumer-cmake
+    rm -rf "$directory"
+    mkdir -p "$directory/moved" "$directory/source"
+    cp -r "$staging/include" "$staging/lib" "$directory/moved/"
+    cp tests/consumers/CMakeLists.txt tests/consumers/consumer.c tests/consumers/consumer.cpp "$directory/source/"
+    # in place of the files that were installed, not beside them
+    mv "$staging" "$staging.away"
+    local status=0
+    {
+        cmake -S "$directory/source" -B "$directory/build" -DCMAKE_PREFIX_PATH="$directory/moved" &&
+            cmake --build "$directory/build" &&
+            (cd "$directory/build" && ctest --output-on-failure)
+    } >"$directory/log.txt" 2>&1 || {
+        status=1
+        cat "$directory/log.txt"
+    }
+    mv "$staging.away" "$staging"
+    return $status
+}
+
 consume_subproject() {
     local directory=$root/build/subproject
     mkdir -p "$directory/source/subprojects"
-    cp tests/consumers/meson.build tests/consumers/consumer.c "$directory/source/"
+    cp tests/consumers/meson.build tests/consumers/consumer.c tests/consumers/consumer.cpp "$directory/source/"
     ln -sfn "$root" "$directory/source/subprojects/vklstm"
     if [ ! -f "$directory/build/build.ninja" ]; then
         meson setup "$directory/build" "$directory/source" >"$directory/setup.txt" 2>&1 || {
@@ -239,7 +288,7 @@ consume_subproject() {
             return 1
         }
     fi
-    ninja -C "$directory/build" --quiet && "$directory/build/consumer"
+    ninja -C "$directory/build" --quiet && "$directory/build/consumer_c" && "$directory/build/consumer_cpp"
 }
 
 stage_package() {
@@ -247,7 +296,9 @@ stage_package() {
     check "public headers stand alone" check_headers
     check "names of the static library" check_archive
     check "host memory by the callbacks alone" check_allocation
+    check "no environment, files, threads or output of its own accord" check_guest
     check "installed library" consume_installed
+    check "CMake package" consume_cmake
     check "Meson subproject" consume_subproject
 }
 
