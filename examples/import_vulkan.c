@@ -56,7 +56,8 @@ static uint32_t compute_family(VkPhysicalDevice physical)
     return family;
 }
 
-static void app_start(App *app, uint32_t index)
+/* An instance, one of its physical devices, and a queue family of that. */
+static void app_open(App *app, uint32_t index)
 {
     VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .apiVersion = VK_API_VERSION_1_1};
     VkInstanceCreateInfo instance = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
@@ -71,7 +72,11 @@ static void app_start(App *app, uint32_t index)
     }
     app->physical = physical[index];
     app->family = compute_family(app->physical);
+}
 
+/* A program would add the guest's wishes to its own. */
+static void app_start(App *app, const VklVulkanWishes *wishes)
+{
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -81,8 +86,11 @@ static void app_start(App *app, uint32_t index)
     };
     VkDeviceCreateInfo device = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .pNext = &wishes->features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = wishes->extension_count,
+        .ppEnabledExtensionNames = wishes->extensions,
     };
     check(vkCreateDevice(app->physical, &device, NULL, &app->device), "vkCreateDevice");
     vkGetDeviceQueue(app->device, app->family, 0, &app->queue);
@@ -190,19 +198,27 @@ static void app_unlock(void *user, uint32_t family, uint32_t index)
 int main(int argc, char **argv)
 {
     App app = {.queue_mutex = PTHREAD_MUTEX_INITIALIZER};
-    app_start(&app, argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0);
+    app_open(&app, argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0);
 
-    /* The device, as vklstm must know it: nothing was enabled, so there is nothing else to say. */
+    /* The physical device, and what vklstm would use of it: none of that must be granted. */
     VklContext *context = NULL;
     VklDevice *device = NULL;
     if (vkl_context_create(NULL, &context))
         return 1;
+    VklVulkanWishes wishes = {.struct_size = sizeof(wishes)};
     VklVulkanImport import = vkl_vulkan_import();
     import.get_instance_proc_addr = vkGetInstanceProcAddr;
     import.instance = app.instance;
     import.physical_device = app.physical;
-    import.device = app.device;
     import.api_version = VK_API_VERSION_1_1;
+    check_vkl(vkl_vulkan_wishes(context, &import, &wishes), context);
+    app_start(&app, &wishes);
+
+    /* The device, as vklstm must know it: with what was enabled, which a device cannot be asked. */
+    import.device = app.device;
+    import.features = &wishes.features;
+    import.extensions = wishes.extensions;
+    import.extension_count = wishes.extension_count;
     import.queue = app.queue;
     import.queue_family = app.family;
     import.lock_queue = app_lock; /* vklstm submits by itself when it uploads */

@@ -31,25 +31,35 @@ static bool on_epoch(void *user, const VklEpoch *epoch)
     return true;
 }
 
-/* The renderer's device, as vklstm must know it. */
-static void import_device(Brain *brain, Gpu *gpu)
+void brain_wish(Brain *brain, Gpu *gpu)
 {
     VklContextDesc context = vkl_context_desc();
     context.log = print;
     context.memory = calls_host_memory();
     must(vkl_context_create(&context, &brain->context));
 
-    VklVulkanImport import = vkl_vulkan_import();
-    import.get_instance_proc_addr = calls_get_instance_proc_addr;
-    import.instance = gpu->instance;
-    import.physical_device = gpu->physical;
-    import.device = gpu->device;
-    import.api_version = VK_API_VERSION_1_1;
-    import.queue = gpu->queue;
-    import.queue_family = gpu->family;
-    import.extensions = gpu->extensions;
-    import.extension_count = gpu->extension_count;
-    must(vkl_device_import_vulkan(brain->context, &import, &brain->device));
+    brain->import = vkl_vulkan_import();
+    brain->import.get_instance_proc_addr = calls_get_instance_proc_addr;
+    brain->import.instance = gpu->instance;
+    brain->import.physical_device = gpu->physical;
+    brain->import.api_version = VK_API_VERSION_1_1;
+    brain->wishes.struct_size = sizeof(brain->wishes);
+    must(vkl_vulkan_wishes(brain->context, &brain->import, &brain->wishes));
+    for (uint32_t i = 0; i < brain->wishes.extension_count; i++)
+        gpu->extensions[gpu->extension_count++] = brain->wishes.extensions[i];
+    vkl_vulkan_wishes_add(&brain->wishes, &gpu->features);
+}
+
+/* The renderer's device, as vklstm must know it. */
+static void import_device(Brain *brain, Gpu *gpu)
+{
+    brain->import.device = gpu->device;
+    brain->import.queue = gpu->queue;
+    brain->import.queue_family = gpu->family;
+    brain->import.features = &gpu->features;
+    brain->import.extensions = gpu->extensions;
+    brain->import.extension_count = gpu->extension_count;
+    must(vkl_device_import_vulkan(brain->context, &brain->import, &brain->device));
 }
 
 /* A buffer of the renderer's, and how vklstm is told of it. */

@@ -15,6 +15,8 @@ enum { BRAIN_SLOTS = 2 }; /* command buffers that frames are recorded into, in t
 
 typedef struct Brain {
     VklContext *context;
+    VklVulkanWishes wishes;
+    VklVulkanImport import;
     VklDevice *device;
     VklModel *model;
     VklFit *fit;
@@ -35,6 +37,8 @@ typedef struct Brain {
     double first, loss;      /* of the first and the latest epoch; NaN: none yet */
 } Brain;
 
+/* Before there is a device: adds to it what vklstm would use of it. */
+void brain_wish(Brain *brain, Gpu *gpu);
 /* Everything that waits, allocates or compiles. `commands`: of the frames in flight. `budget`: microseconds of training in a frame. */
 void brain_init(Brain *brain, Gpu *gpu, const Swarm *swarm, const VkCommandBuffer commands[BRAIN_SLOTS], uint32_t windows,
                 double budget, uint32_t seed);

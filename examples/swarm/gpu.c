@@ -118,12 +118,17 @@ static void pick_device(Gpu *gpu, const char *wanted)
     vkGetPhysicalDeviceMemoryProperties(gpu->physical, &gpu->memory);
 }
 
-void gpu_start(Gpu *gpu, const char *device, const char *const *instance_extensions, uint32_t count, bool swapchain)
+void gpu_open(Gpu *gpu, const char *device, const char *const *instance_extensions, uint32_t count, bool swapchain)
 {
     make_instance(gpu, instance_extensions, count);
     pick_device(gpu, device);
     if (swapchain)
         gpu->extensions[gpu->extension_count++] = VK_KHR_SWAPCHAIN_EXTENSION_NAME;
+    gpu->features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
+}
+
+void gpu_start(Gpu *gpu)
+{
     float priority = 1;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -133,6 +138,7 @@ void gpu_start(Gpu *gpu, const char *device, const char *const *instance_extensi
     };
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .pNext = &gpu->features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
         .enabledExtensionCount = gpu->extension_count,

@@ -21,8 +21,9 @@ typedef struct Gpu {
     uint32_t family;
     VkQueue queue;
     VkCommandPool pool;
-    const char *extensions[8]; /* that the device has enabled */
+    const char *extensions[16]; /* that the device is made with */
     uint32_t extension_count;
+    VkPhysicalDeviceFeatures2 features; /* and the features: the renderer itself needs none */
 } Gpu;
 
 typedef struct Buffer {
@@ -42,8 +43,10 @@ typedef struct Image {
 void check(VkResult result, const char *what);
 double now(void); /* milliseconds */
 
-/* `device`: an index, a part of a name, or NULL: the best there is. Extensions are the window's. */
-void gpu_start(Gpu *gpu, const char *device, const char *const *instance_extensions, uint32_t count, bool swapchain);
+/* An instance and one of its physical devices. `device`: an index, a part of a name, or NULL: the best that there is. Extensions are the window's. */
+void gpu_open(Gpu *gpu, const char *device, const char *const *instance_extensions, uint32_t count, bool swapchain);
+/* The device, with the extensions and features that are in gpu by then. */
+void gpu_start(Gpu *gpu);
 void gpu_stop(Gpu *gpu);
 
 Buffer buffer_make(Gpu *gpu, VkDeviceSize size, VkBufferUsageFlags usage, bool host);

@@ -71,7 +71,9 @@ static void start(App *app)
         else
             fprintf(stderr, "no window: there is no display, or this was built without GLFW\n");
     }
-    gpu_start(&app->gpu, options->device, extensions, count, app->window != NULL);
+    gpu_open(&app->gpu, options->device, extensions, count, app->window != NULL);
+    brain_wish(&app->brain, &app->gpu);
+    gpu_start(&app->gpu);
     if (app->window)
         window_attach(app->window, &app->gpu);
     swarm_init(&app->swarm, &app->gpu, options->agents);

@@ -190,8 +190,8 @@ VKL_API VklVulkanImport vkl_vulkan_import(void);
  * (below Vulkan 1.1; a function that the loader does not give; a build without Vulkan), memory, VKL_ERROR_VULKAN. */
 VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device);
 
-/* Wraps a command buffer of the caller's that is in the recording state, outside a render pass, of a pool whose family supports
- * compute. Calls on the stream record into it and do nothing else: no submit, no wait. State left behind: the compute pipeline,
+/* Wraps a command buffer of the caller's, of a pool whose family supports compute. Calls on the stream record into it, which must be in the recording
+ * state then, outside a render pass, and do nothing else: no submit, no wait. When the caller begins the command buffer anew, the same stream goes on with it. State left behind: the compute pipeline,
  * descriptor set 0 of the compute bind point and push constants are ours. Barriers: every piece of work begins with a barrier
  * from all earlier compute, transfer and host writes in the same queue to its own reads and writes, and ends without one: before the caller's
  * commands read a result, the caller records a barrier from VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT and
