@@ -73,6 +73,25 @@ VKL_API void vkl_exec_destroy(VklExec *exec);
  * between the repetitions must be kept on the device. Not for wrapped streams. Errors: as vkl_stream_submit. */
 VKL_API VklStatus vkl_stream_replay(VklStream *stream, VklExec *exec, uint32_t count);
 
+/* A long piece of work, such as a sequence of ten thousand time steps or many repetitions, in pieces: for a program that shares the device with
+ * something that must not wait, such as a renderer. */
+typedef struct VklJob VklJob;
+
+/* `count` (>= 1) repetitions of `exec`, as vkl_stream_replay() does them, on a stream of the library's own, which must outlive the job. Holds a
+ * reference to exec. Errors (told by vkl_stream_error()): VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (a wrapped stream), memory. */
+VKL_API VklStatus vkl_job_create(VklStream *stream, VklExec *exec, uint32_t count, VklJob **job);
+
+/* Submits the next piece: as many repetitions, or kernels of one, as take at most `microseconds` (>= 0) of the device's time, but at least one
+ * kernel. How long they take is what was measured of earlier pieces, with timestamps, or the host's clock where a queue has none; before the first, an
+ * estimate for a slow GPU. The pieces together give the same bits as the whole. Other work on the stream may come between them; what the job reads
+ * and writes must be left alone until it is done. Never waits. The CPU backend runs the piece in the call.
+ * Returns VKL_OK (a piece was submitted), VKL_TIMEOUT (the piece before still runs: nothing was submitted) or VKL_STOPPED (all is done).
+ * Errors: VKL_ERROR_INVALID, memory (the call may be repeated), VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_job_run(VklJob *job, double microseconds);
+
+/* Waits for the piece that runs, and destroys; what was not submitted yet is not done. NULL is accepted. */
+VKL_API void vkl_job_destroy(VklJob *job);
+
 /* What a stream did since it was created. */
 typedef struct VklStreamStats {
     uint64_t dispatches; /* kernels run (repetitions of a replay counted) */
