@@ -646,6 +646,62 @@ Test(guest, every_object_is_made_and_destroyed_with_the_callbacks_of_the_program
     app_stop(&app);
 }
 
+/* A model allocates by itself: parameters, gradients, moments, windows, workspace; all of it where the program says. */
+Test(guest, a_model_is_trained_in_what_the_program_gives)
+{
+    enum { ROWS = 40, STEPS = 6, WINDOWS = ROWS - STEPS };
+    App app = app_start();
+    spy.two_families = true;
+    Pool pool;
+    pool_start(&pool, &app);
+    Count state = {0};
+    VkAllocationCallbacks callbacks = {
+        .pUserData = &state,
+        .pfnAllocation = host_allocate,
+        .pfnReallocation = host_reallocate,
+        .pfnFree = host_free,
+    };
+    spy.callbacks_user = &state;
+    VklContext *context = test_context();
+    VklVulkanImport import = import_of(&app);
+    import.allocation = &callbacks;
+    import.memory = (VklVulkanMemory){pool_allocate, pool_release, &pool};
+    import.queue_families = (const uint32_t[]){0, 1};
+    import.queue_family_count = 2;
+    VklDevice *devices[] = {import_device(context, &import), test_device_cpu(context)};
+    float series[ROWS], targets[WINDOWS], got[2][WINDOWS];
+    uint32_t starts[WINDOWS];
+    test_random(series, ROWS, 5, 1);
+    for (uint32_t i = 0; i < WINDOWS; i++) {
+        starts[i] = i;
+        targets[i] = series[i + STEPS];
+    }
+    const VklWindows windows = {sizeof(windows), WINDOWS, STEPS, 1, 1, ROWS, series, starts, targets};
+    const VklLayerDesc layers[] = {vkl_layer_lstm(9), vkl_layer_dense(1, VKL_ACTIVATION_NONE)};
+    VklFitDesc fit = vkl_fit_desc();
+    fit.epochs = 2;
+    fit.batch_size = 7;
+    for (int i = 0; i < 2; i++) {
+        VklModel *model = NULL;
+        TEST_OK(context, vkl_model_create(devices[i], 1, layers, 2, 3, &model));
+        TEST_OK(context, vkl_model_fit(model, &windows, NULL, &fit, NULL));
+        TEST_OK(context, vkl_model_predict(model, &windows, got[i]));
+        vkl_model_destroy(model);
+        vkl_device_destroy(devices[i]);
+    }
+    test_compare_f("predictions", got[0], got[1], WINDOWS,
+                   1e-4); /* ten steps of Adam, which divides small numbers by small ones */
+    cr_assert_eq(spy_calls("vkAllocateMemory"), 0u);
+    cr_assert_gt(pool.allocated, 0u);
+    cr_assert_eq(pool.released, pool.allocated);
+    cr_assert_eq(spy.other_callbacks, 0u);
+    cr_assert_eq(state.live, 0);
+    vkl_context_destroy(context);
+    vk.vkFreeMemory(app.device, pool.memory, NULL);
+    app_check_usable(&app);
+    app_stop(&app);
+}
+
 /* ---- Several in one process ---- */
 
 Test(guest, two_programs_and_a_device_of_its_own_do_not_know_of_each_other)

@@ -3,8 +3,22 @@
  * For programs that have a Vulkan device of their own. The only header that includes Vulkan's; it uses types alone, so it goes
  * with libvulkan's prototypes, with volk, or with neither.
  *
- * vklstm is a guest: it uses the handles it is given through the loader function it is given, keeps every Vulkan function in
- * tables of its own (the library exports no symbol of Vulkan's or volk's), and destroys only what it made.
+ * vklstm is a guest: it uses the handles it is given through the loader function it is given (it opens no loader for them), keeps every Vulkan
+ * function in tables of its own (the library exports no symbol of Vulkan's or volk's), and destroys only what it made. It has no global state,
+ * reads no environment variable, no file but one that a call names, starts no thread unless VklContextDesc says so, and needs nothing of Vulkan but what 1.1 guarantees.
+ *
+ * What is called when, of Vulkan, on an imported device:
+ *   vkl_device_import_vulkan()             asks for properties; makes a pipeline cache, descriptor set layouts and pipeline layouts
+ *   vkl_buffer_create(), models            make a buffer with memory. Where the host cannot reach the memory, zeros come from a fill that is submitted
+ *                                          to the queue, and not waited for. A model has a stream of its own: what writes or reads its weights submits and waits
+ *   vkl_..._prepare_...()                  pipelines that are not there yet, one descriptor pool; the first call with new sizes of vkl_rnn_forward() and its
+ *                                          kind does the same. Submits nothing
+ *   vkl_exec_record() and calls on a stream that wraps a command buffer, once prepared: vkCmd... and nothing else
+ *   streams of our own                     a command pool, fences, staging; vkQueueSubmit under lock_queue; only waits wait
+ *   vkl_stream_destroy(), vkl_device_destroy()   wait for what vklstm has submitted, not for what the program has
+ *
+ * Threads: import and the calls on a device from any thread, several at once; a stream or a buffer from one at a time (context.h). Two devices,
+ * or two contexts, share nothing.
  */
 #ifndef VKLSTM_VULKAN_H
 #define VKLSTM_VULKAN_H
@@ -62,7 +76,8 @@ typedef struct VklVulkanWishes {
     /* wished, of what the device has: names of device extensions, constants of the library */
     uint32_t extension_count;
     const char *extensions[8];
-    VkPhysicalDeviceFeatures2 features; /* for VkDeviceCreateInfo.pNext: a chain of those of the structures below in which something is wished
+    VkPhysicalDeviceFeatures2
+        features; /* for VkDeviceCreateInfo.pNext: a chain of those of the structures below in which something is wished
                                            for; all that is wished for is VK_TRUE, all else VK_FALSE. Points into this struct, which must
                                            therefore not be copied */
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup_size_control; /* kernels get subgroups of the size that suits them */
@@ -84,14 +99,18 @@ VKL_API VklStatus vkl_vulkan_wishes(VklContext *context, const struct VklVulkanI
  * and its kind, too), and appends structures of `wishes` for the rest, which must live as long as the chain. wishes->features is empty afterwards. */
 VKL_API void vkl_vulkan_wishes_add(VklVulkanWishes *wishes, VkPhysicalDeviceFeatures2 *features);
 
-/* ---- Memory of the program's ---- */
+/* ---- Memory of the program's ----
+ * Three ways. (1) Buffers that the program has made, whole or as an arena of which layers use slices: vkl_buffer_wrap_vulkan(), after the sizes
+ * functions (vkl_rnn_sizes(), vkl_rnn_step_sizes(), vkl_model_step_sizes()) have said how many bytes each array has. Slices of one buffer should begin at multiples of
+ * limits.storage_alignment. vklstm then allocates no device memory at all. (2) Buffers that vklstm makes (vkl_buffer_create(), models, staging) in memory that callbacks give: VklVulkanMemory. (3) Neither: vklstm
+ * divides blocks of its own. Host memory: VklContextDesc.memory; the driver's: VklVulkanImport.allocation. */
 
 /* What a buffer of vklstm's needs. Read only; nothing of it is kept. */
 typedef struct VklVulkanRequest {
     size_t struct_size;
     VkBuffer buffer; /* made and not bound: for memory of its own (VkMemoryDedicatedAllocateInfo) */
-    VkMemoryRequirements
-        requirements; /* of that buffer, without types of no use; where the host must reach it, aligned to nonCoherentAtomSize too */
+    /* Of that buffer, without memory types of no use; for UPLOAD and READBACK aligned to nonCoherentAtomSize too. */
+    VkMemoryRequirements requirements;
     VklBufferUsage usage;            /* staging of vklstm's own is asked for as UPLOAD and READBACK too */
     VkMemoryPropertyFlags required;  /* HOST_VISIBLE for UPLOAD and READBACK, else 0 */
     VkMemoryPropertyFlags preferred; /* DEVICE_LOCAL for DEVICE, HOST_COHERENT for UPLOAD, HOST_CACHED for READBACK */
@@ -99,12 +118,12 @@ typedef struct VklVulkanRequest {
 
 typedef struct VklVulkanAllocation {
     VkDeviceMemory memory;
-    VkDeviceSize
-        offset; /* in it; requirements.size bytes from here on are the buffer's. A multiple of the VkBuffer's alignment, and of
-                             nonCoherentAtomSize where the host must reach memory that is not coherent (the Vulkan Memory Allocator sees to that) */
-    void *
-        mapped; /* the host's address of the byte at `offset`, as long as the allocation lives. Needed where HOST_VISIBLE is required;
-                             else NULL, or the address, through which a new buffer is then filled with zeros */
+    /* In `memory`; requirements.size bytes from here on are the buffer's. A multiple of the VkBuffer's alignment; of nonCoherentAtomSize too where
+     * the host must reach memory that is not coherent (the Vulkan Memory Allocator sees to that). */
+    VkDeviceSize offset;
+    /* The host's address of the byte at `offset`, as long as the allocation lives. Needed where HOST_VISIBLE is required; else NULL, or the address,
+     * through which a new buffer is then filled with zeros. */
+    void *mapped;
     uint32_t memory_type; /* index, from which vklstm sees whether it must flush and invalidate */
     void *handle;         /* the program's own */
 } VklVulkanAllocation;
@@ -166,10 +185,11 @@ typedef struct VklVulkanImport {
      * VK_SHARING_MODE_CONCURRENT. NULL and 0 (default), or no other family than queue_family: VK_SHARING_MODE_EXCLUSIVE, see "Queue families" below. Copied. */
     const uint32_t *queue_families;
     uint32_t queue_family_count;
-    /* For every vkCreate..., vkAllocateMemory, vkDestroy... and vkFreeMemory on this device. NULL: the driver's own. Copied; what it points to must stay. */
+    /* For every vkCreate..., vkAllocateMemory, vkDestroy... and vkFreeMemory on this device. NULL (default): the driver's own. Copied; what it points to
+     * must stay. A device that vklstm makes itself has none. */
     const VkAllocationCallbacks *allocation;
-    VklVulkanMemory
-        memory; /* both functions NULL (default): vklstm takes blocks of device memory and divides them among its buffers */
+    /* Both functions NULL (default): vklstm takes blocks of device memory, 4 to 64 MiB each, and divides them among its buffers. */
+    VklVulkanMemory memory;
 } VklVulkanImport;
 
 /* Queue families. A buffer with VK_SHARING_MODE_EXCLUSIVE belongs to one family at a time, ours or the program's, and nothing of vklstm's
@@ -196,7 +216,8 @@ VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanI
  * from all earlier compute, transfer and host writes in the same queue to its own reads and writes, and ends without one: before the caller's
  * commands read a result, the caller records a barrier from VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT and
  * VK_ACCESS_SHADER_WRITE_BIT (vkl_stream_copy and vkl_stream_fill: VK_PIPELINE_STAGE_TRANSFER_BIT,
- * VK_ACCESS_TRANSFER_WRITE_BIT). The stream, and the buffers used in it, must live until the GPU is done with the command buffer:
+ * VK_ACCESS_TRANSFER_WRITE_BIT). What other stages (vertex, fragment, ray tracing) wrote for vklstm to read, or have still to read before vklstm overwrites it,
+ * is the caller's barrier to VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT in front of the work. The stream, and the buffers used in it, must live until the GPU is done with the command buffer:
  * the caller's submits are not seen.
  * Errors: VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (not a Vulkan device), VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, VklStream **stream);
