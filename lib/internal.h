@@ -117,6 +117,12 @@ void vkl_profile_destroy(VklProfile *profile);
 /* Monotonic, from some moment on. */
 double vkl_nanoseconds(void);
 
+struct VklVulkanSubmit; /* of vulkan.h */
+/* Refuses streams that wrap a command buffer, and lost devices. */
+VklStatus vkl_stream_check_own(VklStream *stream, const char *call);
+/* vkl_stream_submit(), by the name `call`, for which the stream has been checked. */
+VklStatus vkl_stream_submit_with(VklStream *stream, const char *call, const struct VklVulkanSubmit *semaphores, VklFence **fence);
+
 struct VklFence {
     VklDevice *device; /* outlives the stream: for destroying */
     VklStream *stream;
@@ -203,7 +209,8 @@ struct VklBackend {
     VklStatus (*stream_create)(VklStream *stream);
     void (*stream_destroy)(VklStream *stream); /* waits, then impl */
     VklStatus (*stream_transfer)(VklStream *stream, const VklTransferArgs *args);
-    VklStatus (*stream_submit)(VklStream *stream, VklFence *fence); /* fence NULL, or allocated with stream set */
+    /* fence NULL, or allocated with stream set; semaphores NULL, or checked (Vulkan alone) */
+    VklStatus (*stream_submit)(VklStream *stream, VklFence *fence, const struct VklVulkanSubmit *semaphores);
     VklStatus (*stream_wait)(VklStream *stream);
     VklStatus (*fence_wait)(VklFence *fence, uint64_t timeout_ns);
     void (*fence_destroy)(VklFence *fence);

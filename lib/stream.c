@@ -70,7 +70,7 @@ static VklStatus transfer(VklStream *stream, const VklTransferArgs *args)
     return args->size ? stream->device->backend->stream_transfer(stream, args) : VKL_OK;
 }
 
-static VklStatus check_own(VklStream *stream, const char *call)
+VklStatus vkl_stream_check_own(VklStream *stream, const char *call)
 {
     if (stream->wrapped)
         return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_UNSUPPORTED,
@@ -80,7 +80,7 @@ static VklStatus check_own(VklStream *stream, const char *call)
 
 VklStatus vkl_stream_write(VklStream *stream, VklSlice dst, const void *data, uint64_t size)
 {
-    VklStatus status = check_own(stream, "vkl_stream_write");
+    VklStatus status = vkl_stream_check_own(stream, "vkl_stream_write");
     if (!status)
         status = check_slice(stream, "vkl_stream_write", "dst", dst, size);
     if (!status && size && !data)
@@ -91,7 +91,7 @@ VklStatus vkl_stream_write(VklStream *stream, VklSlice dst, const void *data, ui
 
 VklStatus vkl_stream_read(VklStream *stream, VklSlice src, void *data, uint64_t size)
 {
-    VklStatus status = check_own(stream, "vkl_stream_read");
+    VklStatus status = vkl_stream_check_own(stream, "vkl_stream_read");
     if (!status)
         status = check_slice(stream, "vkl_stream_read", "src", src, size);
     if (!status && size && !data)
@@ -130,21 +130,18 @@ VklStatus vkl_stream_show(VklStream *stream)
     return status ? status : stream->device->backend->stream_transfer(stream, &(VklTransferArgs){.kind = VKL_TRANSFER_SHOW});
 }
 
-VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
+VklStatus vkl_stream_submit_with(VklStream *stream, const char *call, const struct VklVulkanSubmit *semaphores, VklFence **fence)
 {
-    VklStatus status = check_own(stream, "vkl_stream_submit");
-    if (status)
-        return status;
     VklFence *made = NULL;
     if (fence) {
         made = vkl_allocate(stream->device->caps.memory, 1, sizeof(*made));
         if (!made)
-            return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_HOST_MEMORY,
-                            "vkl_stream_submit: the host refused %zu bytes", sizeof(*made));
+            return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_HOST_MEMORY, "%s: the host refused %zu bytes",
+                            call, sizeof(*made));
         made->stream = stream;
         made->device = stream->device;
     }
-    status = stream->device->backend->stream_submit(stream, made);
+    VklStatus status = stream->device->backend->stream_submit(stream, made, semaphores);
     if (status)
         vkl_release(made);
     else if (fence)
@@ -152,9 +149,15 @@ VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
     return status;
 }
 
+VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence)
+{
+    VklStatus status = vkl_stream_check_own(stream, "vkl_stream_submit");
+    return status ? status : vkl_stream_submit_with(stream, "vkl_stream_submit", NULL, fence);
+}
+
 VklStatus vkl_stream_wait(VklStream *stream)
 {
-    VklStatus status = check_own(stream, "vkl_stream_wait");
+    VklStatus status = vkl_stream_check_own(stream, "vkl_stream_wait");
     return status ? status : stream->device->backend->stream_wait(stream);
 }
 
@@ -190,7 +193,7 @@ VklStatus vkl_exec_record(const VklExec *exec, VklStream *stream)
 
 VklStatus vkl_stream_replay(VklStream *stream, VklExec *exec, uint32_t count)
 {
-    VklStatus status = check_own(stream, "vkl_stream_replay");
+    VklStatus status = vkl_stream_check_own(stream, "vkl_stream_replay");
     if (!status)
         status = check_exec(stream, exec, "vkl_stream_replay");
     return status || !count ? status : stream->device->backend->exec_replay(exec, stream, count);

@@ -56,11 +56,39 @@ typedef struct VklVulkanImport {
     } memory;
 } VklVulkanImport;
 
+typedef struct VklVulkanSubmit {
+    size_t struct_size;
+    uint32_t wait_count;
+    const Handle *waits;
+    const uint64_t *wait_values;
+    const uint32_t *wait_stages;
+    uint32_t signal_count;
+    const Handle *signals;
+    const uint64_t *signal_values;
+} VklVulkanSubmit;
+
 VKL_API VklStatus vkl_vulkan_instance_wishes(VklContext *context, void (*get_instance_proc_addr)(void), void *wishes);
 VKL_API VklStatus vkl_vulkan_wishes(VklContext *context, const VklVulkanImport *import, void *wishes);
 VKL_API void vkl_vulkan_wishes_add(void *wishes, void *features);
 VKL_API VklVulkanImport vkl_vulkan_import(void);
-VKL_API VklStatus vkl_vulkan_instance_wishes(VklContext *context, void (*get_instance_proc_addr)(void), void *wishes)
+VKL_API VklVulkanSubmit vkl_vulkan_submit(void);
+VKL_API VklStatus vkl_stream_submit_vulkan(VklStream *stream, const VklVulkanSubmit *submit, VklFence **fence);
+VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device);
+VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, void *commands, VklStream **stream);
+VKL_API VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, Handle handle, uint64_t size, VklBuffer **buffer);
+VKL_API VklStatus vkl_buffer_vulkan(VklBuffer *buffer, Handle *handle, uint64_t *offset);
+
+VklVulkanImport vkl_vulkan_import(void)
+{
+    return (VklVulkanImport){.struct_size = sizeof(VklVulkanImport)};
+}
+
+static VklStatus unsupported(VklContext *context, const char *caller)
+{
+    return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED, "%s: this build of vklstm has no Vulkan", caller);
+}
+
+VklStatus vkl_vulkan_instance_wishes(VklContext *context, void (*get_instance_proc_addr)(void), void *wishes)
 {
     (void)get_instance_proc_addr;
     (void)wishes;
@@ -78,21 +106,6 @@ void vkl_vulkan_wishes_add(void *wishes, void *features)
 {
     (void)wishes;
     (void)features;
-}
-
-VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device);
-VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, void *commands, VklStream **stream);
-VKL_API VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, Handle handle, uint64_t size, VklBuffer **buffer);
-VKL_API VklStatus vkl_buffer_vulkan(VklBuffer *buffer, Handle *handle, uint64_t *offset);
-
-VklVulkanImport vkl_vulkan_import(void)
-{
-    return (VklVulkanImport){.struct_size = sizeof(VklVulkanImport)};
-}
-
-static VklStatus unsupported(VklContext *context, const char *caller)
-{
-    return vkl_fail(context, NULL, VKL_ERROR_UNSUPPORTED, "%s: this build of vklstm has no Vulkan", caller);
 }
 
 VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanImport *import, VklDevice **device)
@@ -122,4 +135,18 @@ VklStatus vkl_buffer_vulkan(VklBuffer *buffer, Handle *handle, uint64_t *offset)
     (void)handle;
     (void)offset;
     return buffer ? unsupported(buffer->device->context, "vkl_buffer_vulkan") : VKL_ERROR_INVALID;
+}
+
+VklVulkanSubmit vkl_vulkan_submit(void)
+{
+    return (VklVulkanSubmit){.struct_size = sizeof(VklVulkanSubmit)};
+}
+
+VklStatus vkl_stream_submit_vulkan(VklStream *stream, const VklVulkanSubmit *submit, VklFence **fence)
+{
+    (void)submit;
+    (void)fence;
+    if (!stream)
+        return VKL_ERROR_INVALID;
+    return vkl_fail_again(&stream->error, unsupported(stream->device->context, "vkl_stream_submit_vulkan"));
 }

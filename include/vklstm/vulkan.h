@@ -81,7 +81,8 @@ typedef struct VklVulkanWishes {
                                            for; all that is wished for is VK_TRUE, all else VK_FALSE. Points into this struct, which must
                                            therefore not be copied */
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup_size_control; /* kernels get subgroups of the size that suits them */
-    VkPhysicalDeviceTimelineSemaphoreFeaturesKHR timeline_semaphore;      /* only for what the program itself submits with */
+    VkPhysicalDeviceTimelineSemaphoreFeaturesKHR
+        timeline_semaphore; /* for what the program submits with, and vkl_stream_submit_vulkan() */
     /* these three together: layers of halves are multiplied with cooperative matrices; not wished for where no kernel would use them */
     VkPhysicalDeviceShaderFloat16Int8FeaturesKHR shader_float16;
     VkPhysicalDeviceVulkanMemoryModelFeaturesKHR memory_model;
@@ -221,6 +222,39 @@ VKL_API VklStatus vkl_device_import_vulkan(VklContext *context, const VklVulkanI
  * the caller's submits are not seen.
  * Errors: VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (not a Vulkan device), VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, VklStream **stream);
+
+/* ---- Semaphores ---- */
+
+enum { VKL_VULKAN_SEMAPHORES = 16 }; /* at most so many waits, and so many signals, of one submit */
+
+/* What a submit of a stream of vklstm's own waits for and signals. Semaphores are the caller's, of the same VkDevice, and the rules of vkQueueSubmit hold
+ * for them: a binary one that is waited for has a signal that was submitted before, and so on. */
+typedef struct VklVulkanSubmit {
+    size_t struct_size;
+    uint32_t wait_count;
+    const VkSemaphore *waits;
+    const uint64_t
+        *wait_values; /* of timeline semaphores, [wait_count]; those of binary ones are ignored. NULL: all are binary */
+    const VkPipelineStageFlags *wait_stages; /* [wait_count]: which stages of our work wait. NULL: all that we use: DRAW_INDIRECT,
+                                                COMPUTE_SHADER, TRANSFER */
+    uint32_t signal_count;
+    const VkSemaphore *signals;
+    const uint64_t *signal_values; /* as wait_values */
+} VklVulkanSubmit;
+
+/* No semaphores. */
+VKL_API VklVulkanSubmit vkl_vulkan_submit(void);
+
+/* vkl_stream_submit() with semaphores. All that was recorded since the last submit of this stream, and all that is submitted to the queue later, waits for
+ * `waits`; `signals` are signaled when it is done, and everything that was submitted to the queue before. So with nothing recorded it is a
+ * legal call too. (vkl_stream_replay() submits by itself: let semaphores wait in a call of their own before it.)
+ * Memory: a semaphore that is waited for makes what was written before its signal visible to our work, and one that is signaled what we wrote to the
+ * waiting commands: no barrier is needed on either side, but for queue families (above). To the host what was submitted is visible after
+ * vkl_stream_wait() or vkl_fence_wait(), as always, and also after a wait of the host for a signaled timeline semaphore; reads of vkl_stream_read() are
+ * complete after the former alone.
+ * Allocates nothing beyond what vkl_stream_submit() does, and waits for nothing. Where it fails, nothing is signaled, and the recorded work is dropped.
+ * Errors: VKL_ERROR_UNSUPPORTED (a wrapped stream; not a Vulkan device; values where timelineSemaphore is not enabled, see VklVulkanImport.features), VKL_ERROR_LIMIT, VKL_ERROR_INVALID, memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_stream_submit_vulkan(VklStream *stream, const VklVulkanSubmit *submit, VklFence **fence);
 
 /* Wraps `size` bytes (from its start) of a buffer of the caller's, made with VK_BUFFER_USAGE_STORAGE_BUFFER_BIT, for vkl_stream_copy, fill, read
  * and write also with TRANSFER_SRC and TRANSFER_DST, for the workspace of a step of agents with a count also with INDIRECT_BUFFER. The buffer must be owned by the device's queue family, or be concurrent. */

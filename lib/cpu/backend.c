@@ -221,8 +221,9 @@ static VklStatus stream_transfer(VklStream *stream, const VklTransferArgs *args)
     return VKL_OK;
 }
 
-static VklStatus stream_submit(VklStream *stream, VklFence *fence)
+static VklStatus stream_submit(VklStream *stream, VklFence *fence, const struct VklVulkanSubmit *semaphores)
 {
+    (void)semaphores;
     (void)stream;
     (void)fence;
     return VKL_OK;

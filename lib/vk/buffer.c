@@ -110,7 +110,7 @@ static VklStatus zero_on_device(VklBuffer *buffer)
     if (!status)
         status = vkl_vk_stream_transfer(&vk->zero_stream, &args);
     if (!status)
-        status = vkl_vk_stream_submit(&vk->zero_stream, NULL);
+        status = vkl_vk_stream_submit(&vk->zero_stream, NULL, NULL);
     pthread_mutex_unlock(&vk->zero_mutex);
     return status;
 }

@@ -438,7 +438,7 @@ static VklStatus record_timed(VklExec *exec, VklStream *stream, size_t first, si
     return VKL_OK;
 }
 
-/* In as many submits as the work is worth; the last part is left to be submitted with what follows. */
+/* In as many submits as the work is worth. */
 static VklStatus record_parts(VklExec *exec, VklStream *stream)
 {
     const VklVkExec *vk = exec->impl;
@@ -558,9 +558,9 @@ VklStatus vkl_vk_exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
         for (uint32_t i = 0; i < count && !status; i++) {
             status = vkl_vk_exec_record(exec, stream);
             if (!status)
-                status = vkl_vk_stream_queries_full(stream);
+                status = stream->profiling ? vkl_vk_stream_queries_full(stream) : vkl_vk_stream_submit(stream, NULL, NULL);
         }
-        return status || vk_stream->piece ? status : vkl_vk_stream_submit(stream, NULL);
+        return status || vk_stream->piece ? status : vkl_vk_stream_submit(stream, NULL, NULL);
     }
     pthread_mutex_lock(&vk_device->replay_mutex);
     VkResult result = record_replay(exec, &call);

@@ -3,9 +3,9 @@
  * Streams: command buffers that are recorded, submitted and used again, the staging memory and references that they hold until
  * the GPU is done, and fences.
  *
- * A piece of work is what one vkQueueSubmit takes: what was recorded, and command buffers of replays. It goes from `current` to the list of submitted work, and from there, when its
- * fence is seen to be signaled, to the idle list. Nothing waits but vkl_vk_stream_wait(), vkl_vk_stream_destroy() and
- * vkl_vk_fence_wait(). */
+ * A piece of work is what one vkQueueSubmit takes: what was recorded, and command buffers of replays. It goes from `current`, over the list of
+ * what has ended where much is recorded before a submit, to the list of submitted work, and from there, when its fence is seen to be signaled, to
+ * the idle list. Nothing waits but vkl_vk_stream_wait(), vkl_vk_stream_destroy() and vkl_vk_fence_wait(). */
 #include "vk.h"
 
 #define CHUNK_SIZE (UINT64_C(1) << 20) /* of staging memory; a larger transfer gets a chunk of its own, freed when it is done */
@@ -356,6 +356,16 @@ static VklStatus work_create(VklStream *stream, VklVkWork **work)
     return status;
 }
 
+/* The first of what has ended. */
+static VklVkWork *take_ended(VklVkStream *vk)
+{
+    VklVkWork *work = vk->ended;
+    vk->ended = work->next;
+    if (!vk->ended)
+        vk->end = &vk->ended;
+    return work;
+}
+
 /* A piece of work whose fence is unsignaled and whose command buffers are not begun. */
 static VklStatus work_get(VklStream *stream, VklVkWork **work)
 {
@@ -399,7 +409,7 @@ static bool list_room(const VklStream *stream, VklVkWork *work, size_t count)
     return true;
 }
 
-static VklStatus submit_current(VklStream *stream);
+static VklStatus end_current(VklStream *stream);
 
 /* The work that is next to be submitted, with a command buffer that is being recorded. */
 static VklStatus work_recording(VklStream *stream, VklVkWork **work)
@@ -408,7 +418,7 @@ static VklStatus work_recording(VklStream *stream, VklVkWork **work)
     VklVkStream *vk = stream->impl;
     VklStatus status = work_current(stream, work);
     if (!status && !(*work)->open && (*work)->used == OWN_COMMANDS) {
-        status = submit_current(stream);
+        status = end_current(stream);
         if (!status)
             status = work_current(stream, work);
     }
@@ -463,16 +473,37 @@ static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, VklExec
     return true;
 }
 
-/* Submits; the work is in the list of submitted work, or dropped. */
-static VklStatus work_submit(VklStream *stream, VklVkWork *work)
+/* Submits; the work is in the list of submitted work, or dropped. `before` and `after`: NULL, or whose waits and whose signals go with it. */
+static VklStatus work_submit(VklStream *stream, VklVkWork *work, const VklVulkanSubmit *before, const VklVulkanSubmit *after)
 {
+    static const VkPipelineStageFlags ours =
+        VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
     VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
+    VkPipelineStageFlags stages[VKL_VULKAN_SEMAPHORES];
+    for (int i = 0; i < VKL_VULKAN_SEMAPHORES; i++)
+        stages[i] = ours;
+    VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO};
     VkSubmitInfo info = {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
         .commandBufferCount = (uint32_t)work->list_count,
         .pCommandBuffers = work->list,
     };
+    if (before) {
+        info.waitSemaphoreCount = before->wait_count;
+        info.pWaitSemaphores = before->waits;
+        info.pWaitDstStageMask = before->wait_stages ? before->wait_stages : stages;
+        values.waitSemaphoreValueCount = before->wait_values ? before->wait_count : 0;
+        values.pWaitSemaphoreValues = before->wait_values;
+    }
+    if (after) {
+        info.signalSemaphoreCount = after->signal_count;
+        info.pSignalSemaphores = after->signals;
+        values.signalSemaphoreValueCount = after->signal_values ? after->signal_count : 0;
+        values.pSignalSemaphoreValues = after->signal_values;
+    }
+    if (values.waitSemaphoreValueCount || values.signalSemaphoreValueCount)
+        info.pNext = &values;
     queue_lock(device);
     VkResult result = device->functions.vkQueueSubmit(device->queue, 1, &info, work->fence);
     if (!result)
@@ -601,6 +632,7 @@ VklStatus vkl_vk_stream_create(VklStream *stream)
     if (!vk)
         return no_memory(stream, "a stream");
     vk->last = &vk->first;
+    vk->end = &vk->ended;
     VkCommandPoolCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
         .flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT | VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
@@ -630,6 +662,7 @@ VklStatus vkl_vk_stream_wrap(VklStream *stream, VkCommandBuffer commands)
         return no_memory(stream, "a stream");
     }
     vk->last = &vk->first;
+    vk->end = &vk->ended;
     vk->wrapped = commands;
     vk->execs = execs;
     vk->exec_capacity = WRAPPED_EXECS;
@@ -660,6 +693,8 @@ void vkl_vk_stream_destroy(VklStream *stream)
         work_done(stream, false); /* the caller's memory is not written any more */
     if (vk->current)
         work_release(stream, vk->current);
+    while (vk->ended)
+        work_release(stream, take_ended(vk));
     while (vk->idle) {
         VklVkWork *work = vk->idle;
         vk->idle = work->next;
@@ -820,42 +855,58 @@ VklStatus vkl_vk_stream_transfer(VklStream *stream, const VklTransferArgs *args)
 
 /* ---- Submit, wait ---- */
 
-/* Forgets what was recorded. A command buffer that is being recorded cannot be begun again, so it is ended. */
-static void drop_current(VklStream *stream)
+/* Ends what was recorded, if anything was; it waits for a submit. */
+static VklStatus end_current(VklStream *stream)
 {
-    VklVkDevice *device = vkl_vk(stream->device);
     VklVkStream *vk = stream->impl;
-    if (!vk->current)
-        return;
-    work_close(device, vk->current);
-    work_release(stream, vk->current);
-    vk->current = NULL;
-}
-
-/* Ends and submits what was recorded, if anything was, after taking in what is done. */
-static VklStatus submit_current(VklStream *stream)
-{
-    VklVkDevice *device = vkl_vk(stream->device);
-    VklVkStream *vk = stream->impl;
-    VklStatus status = collect(stream);
-    if (status) {
-        drop_current(stream);
-        return status;
-    }
     VklVkWork *work = vk->current;
     if (!work)
         return VKL_OK;
     vk->current = NULL;
-    VkResult result = work_close(device, work);
+    VkResult result = work_close(vkl_vk(stream->device), work);
     if (result) {
         work_release(stream, work);
         return fail(stream, result, "vkEndCommandBuffer", "the recorded work is dropped");
     }
     work->list[work->list_count++] = vk->tail;
-    return work_submit(stream, work);
+    *vk->end = work;
+    vk->end = &work->next;
+    return VKL_OK;
 }
 
-VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
+/* Forgets what was recorded. A command buffer that is being recorded cannot be begun again, so it is ended. */
+static void drop(VklStream *stream)
+{
+    VklVkStream *vk = stream->impl;
+    if (vk->current) {
+        work_close(vkl_vk(stream->device), vk->current);
+        work_release(stream, vk->current);
+        vk->current = NULL;
+    }
+    while (vk->ended)
+        work_release(stream, take_ended(vk));
+}
+
+/* Submits what was recorded, if anything was, or semaphores alone, after taking in what is done. */
+static VklStatus submit_all(VklStream *stream, const VklVulkanSubmit *semaphores)
+{
+    VklVkStream *vk = stream->impl;
+    VklStatus status = collect(stream);
+    if (!status && semaphores && !vk->ended && !vk->current)
+        status = work_get(stream, &vk->current);
+    if (!status)
+        status = end_current(stream);
+    /* A wait holds for what is submitted later too, and a signal is for all that was submitted before. */
+    for (const VklVulkanSubmit *before = semaphores; !status && vk->ended; before = NULL) {
+        VklVkWork *work = take_ended(vk);
+        status = work_submit(stream, work, before, vk->ended ? NULL : semaphores);
+    }
+    if (status)
+        drop(stream);
+    return status;
+}
+
+VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence, const VklVulkanSubmit *semaphores)
 {
     VklVkStream *vk = stream->impl;
     FencePoint *point = NULL;
@@ -864,7 +915,7 @@ VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence)
         if (!point)
             return no_memory(stream, "a fence");
     }
-    VklStatus status = submit_current(stream);
+    VklStatus status = submit_all(stream, semaphores);
     if (status) {
         vkl_release(point);
         return status;
@@ -883,19 +934,19 @@ VklStatus vkl_vk_stream_charge(VklStream *stream, double cost)
     if (vk->wrapped || vk->piece || !vk->current) /* a command buffer of the caller's is the caller's to submit */
         return VKL_OK;
     vk->current->cost += cost;
-    return most > 0 && vk->current->cost >= most ? submit_current(stream) : VKL_OK;
+    return most > 0 && vk->current->cost >= most ? end_current(stream) : VKL_OK;
 }
 
 VklStatus vkl_vk_stream_queries_full(VklStream *stream)
 {
     const VklVkStream *vk = stream->impl;
-    return vk->current && vk->current->query_pools >= QUERY_POOLS_MOST ? submit_current(stream) : VKL_OK;
+    return vk->current && vk->current->query_pools >= QUERY_POOLS_MOST ? submit_all(stream, NULL) : VKL_OK;
 }
 
 VklStatus vkl_vk_stream_wait(VklStream *stream)
 {
     VklVkStream *vk = stream->impl;
-    VklStatus status = submit_current(stream);
+    VklStatus status = submit_all(stream, NULL);
     return status ? status : wait_for(stream, vk->serial, UINT64_MAX);
 }
 
@@ -915,7 +966,7 @@ VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer
         repeats = vk->piece || count < repeats ? count : repeats;
         VkResult result = work_close(vkl_vk(stream->device), work);
         if (result) {
-            drop_current(stream);
+            drop(stream);
             return fail(stream, result, "vkEndCommandBuffer", "the recorded work is dropped");
         }
         if (!work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec) || !list_room(stream, work, repeats))
@@ -924,7 +975,7 @@ VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer
             work->list[work->list_count++] = commands;
         work->cost += repeats * vk_exec->cost;
         if (!vk->piece)
-            status = submit_current(stream);
+            status = submit_all(stream, NULL);
         if (!status) {
             stream->stats.dispatches += repeats * (uint64_t)vk_exec->count;
             stream->stats.barriers += repeats * vk_exec->barriers;
@@ -995,7 +1046,7 @@ void vkl_vk_piece_drop(VklTimer *timer)
 {
     VklVkStream *vk = timer->stream->impl;
     vk->piece = false;
-    drop_current(timer->stream);
+    drop(timer->stream);
 }
 
 VklStatus vkl_vk_piece_submit(VklTimer *timer)
@@ -1005,9 +1056,9 @@ VklStatus vkl_vk_piece_submit(VklTimer *timer)
     VklStatus status = stamp(timer, 1);
     vk->piece = false;
     if (!status)
-        status = submit_current(timer->stream);
+        status = submit_all(timer->stream, NULL);
     if (status)
-        drop_current(timer->stream);
+        drop(timer->stream);
     else
         mine->serial = vk->serial;
     return status;

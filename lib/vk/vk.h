@@ -217,6 +217,7 @@ typedef struct VklVkStream {
     VkCommandBuffer wrapped;  /* the caller's, or NULL */
     VkCommandBuffer tail;     /* makes everything before it visible to the host; ends each submit */
     VklVkWork *current;       /* being recorded, or NULL */
+    VklVkWork *ended, **end;  /* recorded, and waiting for vkl_stream_submit(), in order */
     VklVkWork *first, **last; /* submitted, in order */
     VklVkWork *idle;
     VklVkChunk *chunks;    /* staging memory that is not in use */
@@ -231,8 +232,8 @@ VklStatus vkl_vk_stream_create(VklStream *stream);
 VklStatus vkl_vk_stream_wrap(VklStream *stream, VkCommandBuffer commands);
 void vkl_vk_stream_destroy(VklStream *stream);
 VklStatus vkl_vk_stream_transfer(VklStream *stream, const VklTransferArgs *args);
-VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence);
-/* Counts what has been recorded; submits it where that is as much as one submit should do. */
+VklStatus vkl_vk_stream_submit(VklStream *stream, VklFence *fence, const VklVulkanSubmit *semaphores);
+/* Counts what has been recorded; where that is as much as one submit should do, what follows goes into another. */
 VklStatus vkl_vk_stream_charge(VklStream *stream, double cost);
 VklStatus vkl_vk_stream_wait(VklStream *stream);
 VklStatus vkl_vk_fence_wait(VklFence *fence, uint64_t timeout_ns);

@@ -36,6 +36,63 @@ VklStatus vkl_stream_wrap_vulkan(VklDevice *device, VkCommandBuffer commands, Vk
     return VKL_OK;
 }
 
+/* ---- Semaphores ---- */
+
+static VklStatus check_semaphores(VklStream *stream, const char *kind, uint32_t count, const VkSemaphore *semaphores,
+                                  const uint64_t *values)
+{
+    static const char call[] = "vkl_stream_submit_vulkan";
+    VklDevice *device = stream->device;
+    VklContext *context = device->context;
+    if (count > VKL_VULKAN_SEMAPHORES)
+        return vkl_fail(context, &stream->error, VKL_ERROR_LIMIT, "%s: %s_count is %u; at most %d", call, kind, count,
+                        VKL_VULKAN_SEMAPHORES);
+    if (count && !semaphores)
+        return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: %ss is NULL, and %s_count is %u", call, kind, kind,
+                        count);
+    for (uint32_t i = 0; i < count; i++)
+        if (!semaphores[i])
+            return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: %ss[%u] of %u is VK_NULL_HANDLE", call, kind, i,
+                            count);
+    if (count && values && !device->info.features.timeline_semaphore)
+        return vkl_fail(context, &stream->error, VKL_ERROR_UNSUPPORTED,
+                        "%s: %s_values is given, but timelineSemaphore is not among the features that are enabled on '%s'", call,
+                        kind, device->info.name);
+    return VKL_OK;
+}
+
+VklStatus vkl_stream_submit_vulkan(VklStream *stream, const VklVulkanSubmit *submit, VklFence **fence)
+{
+    static const char call[] = "vkl_stream_submit_vulkan";
+    if (!stream)
+        return VKL_ERROR_INVALID;
+    VklContext *context = stream->device->context;
+    VklStatus status = check_vulkan(stream->device, call);
+    if (status)
+        return vkl_fail_again(&stream->error, status);
+    status = vkl_stream_check_own(stream, call);
+    if (status)
+        return status;
+    if (!submit || submit->struct_size != sizeof(*submit))
+        return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
+                        submit ? submit->struct_size : 0, sizeof(*submit));
+    status = check_semaphores(stream, "wait", submit->wait_count, submit->waits, submit->wait_values);
+    if (!status)
+        status = check_semaphores(stream, "signal", submit->signal_count, submit->signals, submit->signal_values);
+    for (uint32_t i = 0; !status && submit->wait_stages && i < submit->wait_count; i++)
+        if (!submit->wait_stages[i])
+            status = vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: wait_stages[%u] of %u is 0", call, i,
+                              submit->wait_count);
+    return status ? status : vkl_stream_submit_with(stream, call, submit, fence);
+}
+
+VklVulkanSubmit vkl_vulkan_submit(void)
+{
+    return (VklVulkanSubmit){.struct_size = sizeof(VklVulkanSubmit)};
+}
+
+/* ---- Buffers ---- */
+
 VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, VkBuffer handle, uint64_t size, VklBuffer **buffer)
 {
     if (!device)
