@@ -134,6 +134,7 @@ typedef struct VklPlan {
     size_t count, capacity;
     uint64_t slot_size[VKL_SLOT_COUNT]; /* bytes that the ops use of each slot: a bound buffer must be as large */
     VklCounting counting;
+    uint64_t first;      /* rows that come before those that emitters count from */
     bool halves;         /* products may round operands to halves: set by who plans a layer of halves */
     VklTouched *touched; /* since the last barrier */
     size_t touched_count, touched_capacity;
@@ -282,8 +283,8 @@ typedef struct VklRowsPiece {
 } VklRowsPiece;
 
 typedef struct VklRows {
-    uint32_t form; /* VKL_ROWS_LOAD ... */
-    uint64_t rows;
+    uint32_t form;        /* VKL_ROWS_LOAD ... */
+    uint64_t rows, first; /* first: the number of the first row, as the guard has them */
     VklRowsPiece piece[2];
     size_t count;
     VklArray guard; /* LOAD: [rows]; STORE: one number; may be absent */

@@ -15,10 +15,50 @@ static void end(VklPlan *plan, VklArray count)
         vkl_plan_count(plan, count);
 }
 
+/* The part of a pass that begins at a row. */
+static VklRnnPass part_of(const VklRnnPass *whole, uint64_t first, uint64_t rows)
+{
+    VklRnnPass part = *whole;
+    VklRnnForm form = vkl_rnn_form(whole->desc);
+    part.all = whole->N;
+    part.first = first;
+    part.N = rows;
+    part.x.at += first * whole->desc->input_size;
+    part.y.at += first * form.P;
+    return part;
+}
+
+/* Whether a binding reaches all that rows need at once. */
+static bool reaches(const VklPlan *plan, const VklRnnPass *pass, uint64_t rows)
+{
+    VklPlan trial;
+    vkl_plan_init(&trial, plan->caps);
+    trial.counting = plan->counting;
+    VklRnnPass part = part_of(pass, 0, rows);
+    vkl_plan_rnn_forward(&trial, &part);
+    bool limit = trial.status == VKL_ERROR_LIMIT;
+    vkl_plan_finish(&trial);
+    return !limit;
+}
+
+/* Agents have nothing to do with each other: as many at a time as bindings reach. */
+static void steps(VklPlan *plan, const VklRnnPass *pass)
+{
+    uint64_t most = pass->N;
+    while (most > 1 && !plan->status && !reaches(plan, pass, most))
+        most = (most + 1) / 2;
+    for (uint64_t first = 0; first < pass->N && !plan->status; first += most) {
+        VklRnnPass part = part_of(pass, first, smaller(most, pass->N - first));
+        plan->first = first;
+        vkl_plan_rnn_forward(plan, &part);
+    }
+    plan->first = 0;
+}
+
 void vkl_plan_rnn_agents(VklPlan *plan, const VklRnnPass *pass)
 {
     begin(plan, pass->count);
-    vkl_plan_rnn_forward(plan, pass);
+    steps(plan, pass);
     end(plan, pass->count);
 }
 
@@ -78,7 +118,7 @@ static bool recurrent(VklPlan *plan, const VklAgents *agents, const VklNetworkLa
     if (!take(agents->state, state, agents->N, layer->outputs, &pass.h) ||
         (layer->rnn.cell == VKL_CELL_LSTM && !take(agents->state, state, agents->N, layer->rnn.hidden_size, &pass.c)))
         return false;
-    vkl_plan_rnn_forward(plan, &pass);
+    steps(plan, &pass);
     *x = pass.h;
     return true;
 }

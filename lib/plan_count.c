@@ -10,7 +10,8 @@ void vkl_plan_counted(VklPlan *plan, VklOp *op, uint32_t way, uint64_t first, ui
                       uint64_t group)
 {
     if (plan->counting == VKL_COUNTING_ROWS)
-        op->counted = (VklCounted){.way = way, .first = first, .rows = rows, .block = block, .items = items, .group = group};
+        op->counted =
+            (VklCounted){.way = way, .first = plan->first + first, .rows = rows, .block = block, .items = items, .group = group};
 }
 
 static struct VklTallyEntry entry_of(const VklOp *op)

@@ -282,18 +282,19 @@ static void rows_op(VklPlan *plan, const VklRows *rows, uint64_t first, uint64_t
         cover_add(&arena, at[1], count * other->columns);
     }
     VklArgs args = {.ROWS = {.rows = (uint32_t)count,
-                             .first = (uint32_t)first,
+                             .first = (uint32_t)(rows->first + first),
                              .columns0 = (uint32_t)one->columns,
                              .columns1 = two ? (uint32_t)other->columns : 0,
                              .at0 = within(&arena, at[0]),
                              .at1 = two ? within(&arena, at[1]) : 0,
                              .guarded = vkl_has(rows->guard)}};
     int access = load ? VKL_READ : VKL_WRITE;
-    VklOperand operands[VKL_BINDINGS] = {{arena.begin, cover_count(&arena), load ? VKL_WRITE : VKL_READ},
-                                         {vkl_array_at(one->other, first * one->columns), count * one->columns, access},
-                                         {two ? vkl_array_at(other->other, first * other->columns) : VKL_NO_ARRAY,
-                                          two ? count * other->columns : 0, two ? access : 0},
-                                         {rows->guard, load ? first + count : 1, vkl_has(rows->guard) ? VKL_READ : 0}};
+    VklOperand operands[VKL_BINDINGS] = {
+        {arena.begin, cover_count(&arena), load ? VKL_WRITE : VKL_READ},
+        {vkl_array_at(one->other, first * one->columns), count * one->columns, access},
+        {two ? vkl_array_at(other->other, first * other->columns) : VKL_NO_ARRAY, two ? count * other->columns : 0,
+         two ? access : 0},
+        {rows->guard, load ? rows->first + first + count : 1, vkl_has(rows->guard) ? VKL_READ : 0}};
     vkl_plan_call_rows(plan, VKL_KERNEL_ROWS, rows->form, columns, operands, &args, first, count, columns);
 }
 

@@ -73,9 +73,10 @@ typedef struct VklRnnPass {
     bool
         zero_states; /* the initial slots of h and c in the reserve are known to hold zeros: h0 and c0 are absent and nothing is written */
     VklArray params, x, lengths, h0, c0, y, hn, cn;
-    VklArray reserve;   /* training */
-    VklArray workspace; /* of forward, of backward */
-    bool agents;        /* a step of agents, see below */
+    VklArray reserve;    /* training */
+    VklArray workspace;  /* of forward, of backward */
+    bool agents;         /* a step of agents, see above */
+    uint64_t first, all; /* of them: the first row of the pass in h, c and reset, and their rows */
     VklArray h, c, reset, count;
     VklArray gy, ghn, gcn, dx, dh0, dc0, dparams; /* backward */
     bool accumulate, padded;                      /* padded: the padding behind dparams is known to be zero */
@@ -86,6 +87,12 @@ typedef struct VklRnnPass {
 
 void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass);
 void vkl_plan_rnn_backward(VklPlan *plan, const VklRnnPass *pass);
+
+/* Of a step of agents: the first row of a layer in h or c, whose rows have so many numbers. */
+static inline VklArray vkl_rnn_agents_at(const VklRnnPass *pass, VklArray states, uint64_t layer, uint64_t columns)
+{
+    return vkl_array_at(states, (layer * pass->all + pass->first) * columns);
+}
 
 /* Where y lies after a forward as it stands, in the pass's own memory, without a copy; false where it does not. */
 bool vkl_rnn_output(const VklRnnPass *pass, VklArray *y);

@@ -76,12 +76,12 @@ static void load_states(const Layers *layers, const Memory *memory, uint64_t lay
     if (pass->zero_states)
         return;
     if (pass->agents) {
-        VklRows rows = {.form = VKL_ROWS_LOAD, .rows = layers->N, .guard = pass->reset};
+        VklRows rows = {.form = VKL_ROWS_LOAD, .rows = layers->N, .first = pass->first, .guard = pass->reset};
         rows.piece[rows.count++] =
-            (VklRowsPiece){h_at(layers, memory, slot, 0), state_of(layers, pass->h, layer, d, form->P), form->P};
+            (VklRowsPiece){h_at(layers, memory, slot, 0), vkl_rnn_agents_at(pass, pass->h, layer, form->P), form->P};
         if (form->lstm)
             rows.piece[rows.count++] =
-                (VklRowsPiece){c_at(layers, memory, d, slot), state_of(layers, pass->c, layer, d, layers->H), layers->H};
+                (VklRowsPiece){c_at(layers, memory, d, slot), vkl_rnn_agents_at(pass, pass->c, layer, layers->H), layers->H};
         vkl_plan_rows(layers->plan, &rows);
         return;
     }
@@ -415,12 +415,12 @@ static void store_agents(const Layers *layers, const Memory *memory, uint64_t la
 {
     const VklRnnForm *form = &layers->form;
     const VklRnnPass *pass = layers->pass;
-    VklRows rows = {.form = VKL_ROWS_STORE, .rows = layers->N, .guard = pass->count};
+    VklRows rows = {.form = VKL_ROWS_STORE, .rows = layers->N, .first = pass->first, .guard = pass->count};
     VklArray h = h_at(layers, memory, 1, 0);
-    rows.piece[rows.count++] = (VklRowsPiece){h, state_of(layers, pass->h, layer, 0, form->P), form->P};
+    rows.piece[rows.count++] = (VklRowsPiece){h, vkl_rnn_agents_at(pass, pass->h, layer, form->P), form->P};
     if (form->lstm)
         rows.piece[rows.count++] =
-            (VklRowsPiece){c_at(layers, memory, 0, 1), state_of(layers, pass->c, layer, 0, layers->H), layers->H};
+            (VklRowsPiece){c_at(layers, memory, 0, 1), vkl_rnn_agents_at(pass, pass->c, layer, layers->H), layers->H};
     vkl_plan_rows(layers->plan, &rows);
     if (!top || !vkl_has(pass->y))
         return;

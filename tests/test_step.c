@@ -13,7 +13,7 @@
 #include "harness.h"
 #include "internal.h"
 #include "placed.h"
-#include "plan_rnn.h"
+#include "plan_agents.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -46,8 +46,8 @@ static double budget_of(const VklRnnDesc *desc)
 typedef struct Agents {
     VklDevice *device;
     VklRnnDesc desc;
-    VklRnn *rnn;
-    VklStream *stream;
+    VklRnn *rnn, *oracle; /* oracle: on the device with its own limits */
+    VklStream *stream, *oracle_stream;
     uint64_t N, I, H, P, L;
     Placed params, x, h, c, y, reset, count, workspace;
     float *weights, *inputs, *states, *cells, *out;
@@ -76,7 +76,9 @@ static Agents agents_make(VklDevice *on, const VklRnnDesc *desc, uint64_t N)
     agents.P = desc->projection ? desc->projection : agents.H;
     agents.lstm = desc->cell == VKL_CELL_LSTM;
     TEST_OK(context, vkl_rnn_create(on, desc, &agents.rnn));
+    TEST_OK(context, vkl_rnn_create(device, desc, &agents.oracle));
     TEST_OK(context, vkl_stream_create(on, &agents.stream));
+    TEST_OK(context, vkl_stream_create(device, &agents.oracle_stream));
     VklRnnSizes sizes;
     TEST_OK(context, vkl_rnn_step_sizes(agents.rnn, N, &sizes));
     cr_assert_eq(sizes.state, 4 * agents.L * N * agents.P);
@@ -130,7 +132,9 @@ static void agents_finish(Agents *agents)
     free(agents->out);
     free(agents->resets);
     vkl_stream_destroy(agents->stream);
+    vkl_stream_destroy(agents->oracle_stream);
     vkl_rnn_destroy(agents->rnn);
+    vkl_rnn_destroy(agents->oracle);
 }
 
 static void upload(const Agents *agents, const Placed *placed, const void *data)
@@ -176,16 +180,16 @@ static void step_and_check(Agents *agents, uint64_t live, VklExec *exec)
     float *hn = allocate(state, sizeof(float)), *cn = allocate(cell, sizeof(float));
     if (live) {
         VklRnnSizes sizes;
-        TEST_OK(context, vkl_rnn_sizes(agents->rnn, 1, live, &sizes));
+        TEST_OK(context, vkl_rnn_sizes(agents->oracle, 1, live, &sizes));
         float *h0 = first_rows(agents, agents->states, agents->P, live, with_reset),
               *c0 = first_rows(agents, agents->cells, agents->H, live, with_reset);
-        VklBuffer *buffers[] = {test_buffer(on, agents->weights, sizes.params / 4),
-                                test_buffer(on, agents->inputs, live * agents->I),
-                                test_buffer(on, h0, state),
-                                test_buffer(on, c0, cell),
-                                test_buffer(on, NULL, state),
-                                test_buffer(on, NULL, cell),
-                                test_buffer(on, NULL, sizes.forward_workspace / 4)};
+        VklBuffer *buffers[] = {test_buffer(device, agents->weights, sizes.params / 4),
+                                test_buffer(device, agents->inputs, live * agents->I),
+                                test_buffer(device, h0, state),
+                                test_buffer(device, c0, cell),
+                                test_buffer(device, NULL, state),
+                                test_buffer(device, NULL, cell),
+                                test_buffer(device, NULL, sizes.forward_workspace / 4)};
         VklRnnForward forward = vkl_rnn_forward_args(1, live);
         forward.params = vkl_slice(buffers[0], 0);
         forward.x = vkl_slice(buffers[1], 0);
@@ -196,11 +200,11 @@ static void step_and_check(Agents *agents, uint64_t live, VklExec *exec)
             forward.cn = vkl_slice(buffers[5], 0);
         }
         forward.workspace = vkl_slice(buffers[6], 0);
-        TEST_OK(context, vkl_rnn_forward(agents->rnn, agents->stream, &forward));
-        TEST_OK(context, vkl_stream_submit(agents->stream, NULL));
-        TEST_OK(context, vkl_stream_wait(agents->stream));
-        test_read(on, buffers[4], hn, state);
-        test_read(on, buffers[5], cn, cell);
+        TEST_OK(context, vkl_rnn_forward(agents->oracle, agents->oracle_stream, &forward));
+        TEST_OK(context, vkl_stream_submit(agents->oracle_stream, NULL));
+        TEST_OK(context, vkl_stream_wait(agents->oracle_stream));
+        test_read(device, buffers[4], hn, state);
+        test_read(device, buffers[5], cn, cell);
         for (size_t i = 0; i < LENGTH(buffers); i++)
             vkl_buffer_destroy(buffers[i]);
         free(h0);
@@ -313,6 +317,299 @@ Test(step, every_cell_and_every_count_as_forward)
     }
 }
 
+/* Prepared once, with and without each of the arrays that may be absent. */
+Test(step, prepared_steps_follow_count_and_reset_of_the_day)
+{
+    for (unsigned absent = 0; absent < 8; absent++)
+        for (size_t k = 0; k < LENGTH(networks); k += 4) {
+            VklRnnDesc desc = desc_of(networks[k].cell, networks[k].option, networks[k].I, networks[k].H, networks[k].L);
+            Agents agents = agents_make(device, &desc, networks[k].N);
+            agents.args.count = absent & 1 ? (VklSlice){0} : agents.args.count;
+            agents.args.reset = absent & 2 ? (VklSlice){0} : agents.args.reset;
+            agents.args.y = absent & 4 ? (VklSlice){0} : agents.args.y;
+            uint32_t counts[8];
+            size_t steps = counts_for(networks[k].N, counts);
+            VklExec *exec = NULL;
+            TEST_OK(context, vkl_rnn_prepare_step(agents.rnn, &agents.args, &exec));
+            run_counts(&agents, counts, steps, exec);
+            vkl_exec_destroy(exec);
+            agents_finish(&agents);
+        }
+}
+
+/* Lower limits: every array is seen through several windows, and a dispatch has few workgroups on an axis. */
+Test(step, small_windows_give_the_same)
+{
+    static const VklDeviceLimits limits[] = {{.storage_range = 8192}, {.storage_range = 16384}, {.workgroups = {4, 0, 0}}};
+    static const struct {
+        VklCell cell;
+        Option option;
+        uint64_t N, I, H, L;
+    } cases[] = {{VKL_CELL_LSTM, PLAIN, 133, 5, 17, 2},   {VKL_CELL_LSTM, PROJECTION, 37, 5, 9, 2},
+                 {VKL_CELL_LSTM, PEEPHOLES, 37, 5, 9, 1}, {VKL_CELL_GRU, PLAIN, 133, 3, 17, 1},
+                 {VKL_CELL_GRU, BEFORE, 37, 3, 9, 1},     {VKL_CELL_RNN_TANH, PLAIN, 133, 3, 16, 2}};
+    for (size_t l = 0; l < LENGTH(limits); l++) {
+        VklDevice *narrow = device_within(context, limits[l]);
+        for (size_t k = 0; k < LENGTH(cases); k++) {
+            VklRnnDesc desc = desc_of(cases[k].cell, cases[k].option, cases[k].I, cases[k].H, cases[k].L);
+            Agents agents = agents_make(narrow, &desc, cases[k].N);
+            uint32_t counts[8];
+            size_t steps = counts_for(cases[k].N, counts);
+            run_counts(&agents, counts, steps, NULL);
+            agents_finish(&agents);
+        }
+        vkl_device_destroy(narrow);
+    }
+}
+
+/* ---- Many steps ---- */
+
+enum { TIMES = 6, ROWS = 21 };
+
+/* One forward over all time steps, and as many steps. */
+static void steps_and_forward(const VklRnnDesc *desc)
+{
+    Agents agents = agents_make(device, desc, ROWS);
+    VklRnnSizes sizes;
+    TEST_OK(context, vkl_rnn_sizes(agents.rnn, TIMES, ROWS, &sizes));
+    const uint64_t state = agents.L * ROWS * agents.P, cell = agents.L * ROWS * agents.H, row = ROWS * agents.I;
+    float *inputs = allocate(TIMES * row, sizeof(float)), *want = allocate(cell, sizeof(float)), *got;
+    test_random(inputs, TIMES * row, 5, 1);
+    VklBuffer *buffers[] = {test_buffer(device, inputs, TIMES * row),
+                            test_buffer(device, agents.states, state),
+                            test_buffer(device, agents.cells, cell),
+                            test_buffer(device, NULL, sizes.y / 4),
+                            test_buffer(device, NULL, state),
+                            test_buffer(device, NULL, cell),
+                            test_buffer(device, NULL, sizes.forward_workspace / 4)};
+    VklRnnForward forward = vkl_rnn_forward_args(TIMES, ROWS);
+    forward.params = agents.params.slice;
+    forward.x = vkl_slice(buffers[0], 0);
+    forward.h0 = vkl_slice(buffers[1], 0);
+    forward.y = vkl_slice(buffers[3], 0);
+    forward.hn = vkl_slice(buffers[4], 0);
+    if (agents.lstm) {
+        forward.c0 = vkl_slice(buffers[2], 0);
+        forward.cn = vkl_slice(buffers[5], 0);
+    }
+    forward.workspace = vkl_slice(buffers[6], 0);
+    TEST_OK(context, vkl_rnn_forward(agents.rnn, agents.stream, &forward));
+    const uint32_t all = ROWS;
+    upload(&agents, &agents.count, &all);
+    upload(&agents, &agents.reset, agents.resets);
+    for (uint64_t t = 0; t < TIMES; t++) {
+        upload(&agents, &agents.x, inputs + t * row);
+        TEST_OK(context, vkl_rnn_step(agents.rnn, agents.stream, &agents.args));
+    }
+    TEST_OK(context, vkl_stream_wait(agents.stream));
+    const double budget = TIMES * budget_of(desc); /* what a step loses goes through those that follow */
+    float *y = allocate(sizes.y / 4, sizeof(float));
+    test_read(device, buffers[3], y, sizes.y / 4);
+    got = placed_take(device, &agents.y, "y");
+    test_compare_f("y", got, y + sizes.y / 4 - ROWS * agents.P, ROWS * agents.P, budget);
+    free(got);
+    free(y);
+    got = placed_take(device, &agents.h, "h");
+    test_read(device, buffers[4], want, state);
+    test_compare_f("h", got, want, state, budget);
+    free(got);
+    if (agents.lstm) {
+        got = placed_take(device, &agents.c, "c");
+        test_read(device, buffers[5], want, cell);
+        test_compare_f("c", got, want, cell, budget);
+        free(got);
+    }
+    for (size_t i = 0; i < LENGTH(buffers); i++)
+        vkl_buffer_destroy(buffers[i]);
+    free(inputs);
+    free(want);
+    agents_finish(&agents);
+}
+
+/* The device has the path for the description. */
+static bool possible(const VklRnnDesc *desc)
+{
+    VklRnn *rnn;
+    VklRnnSizes sizes;
+    TEST_OK(context, vkl_rnn_create(device, desc, &rnn));
+    VklStatus status = vkl_rnn_step_sizes(rnn, ROWS, &sizes);
+    cr_assert(!status || (status == VKL_ERROR_UNSUPPORTED && strstr(vkl_rnn_error(rnn), "path")), "%s", vkl_rnn_error(rnn));
+    vkl_rnn_destroy(rnn);
+    return !status;
+}
+
+Test(step, many_steps_are_a_forward_on_every_path)
+{
+    size_t runs = 0;
+    for (size_t k = 0; k < LENGTH(networks); k++)
+        for (VklRnnPath path = VKL_RNN_PATH_AUTO; path <= VKL_RNN_PATH_WAVEFRONT; path++) {
+            VklRnnDesc desc = desc_of(networks[k].cell, networks[k].option, networks[k].I, networks[k].H, networks[k].L);
+            desc.path = path;
+            desc.dropout = desc.input_dropout = desc.recurrent_dropout = path == VKL_RNN_PATH_PIECES ? 0.5f : 0;
+            if (!possible(&desc))
+                continue;
+            steps_and_forward(&desc);
+            runs++;
+        }
+    cr_assert_geq(runs, 2 * LENGTH(networks)); /* what is chosen, and in pieces */
+}
+
+/* ---- What is dispatched ---- */
+
+static VklRnnPass pass_of(const VklRnnDesc *desc, uint64_t N)
+{
+    return (VklRnnPass){.desc = desc,
+                        .T = 1,
+                        .N = N,
+                        .agents = true,
+                        .params = vkl_array(VKL_SLOT_PARAMS, 0),
+                        .x = vkl_array(VKL_SLOT_X, 0),
+                        .lengths = VKL_NO_ARRAY,
+                        .h0 = VKL_NO_ARRAY,
+                        .c0 = VKL_NO_ARRAY,
+                        .y = vkl_array(VKL_SLOT_Y, 0),
+                        .hn = VKL_NO_ARRAY,
+                        .cn = VKL_NO_ARRAY,
+                        .reserve = VKL_NO_ARRAY,
+                        .workspace = vkl_array(VKL_SLOT_WORKSPACE, 0),
+                        .h = vkl_array(VKL_SLOT_H, 0),
+                        .c = vkl_array(VKL_SLOT_C, 0),
+                        .reset = vkl_array(VKL_SLOT_RESET, 0),
+                        .count = vkl_array(VKL_SLOT_AGENTS, 0),
+                        .state = VKL_NO_ARRAY};
+}
+
+/* What TALLY left for an op, read back: as many workgroups as cover the live rows of it, and no more. */
+static void check_dispatch(const VklOp *op, const uint32_t arguments[VKL_TALLY_STRIDE], uint64_t count)
+{
+    const VklCounted *c = &op->counted;
+    const char *name = vkl_kernel_info[op->kernel].name;
+    uint64_t live = count < c->first ? 0 : count - c->first < c->rows ? count - c->first : c->rows;
+    uint64_t items = (live + c->block - 1) / c->block * c->items, groups = (items + c->group - 1) / c->group;
+    cr_assert_eq(arguments[3], live, "%s: %u rows of %llu", name, arguments[3], (unsigned long long)live);
+    int axis = c->way == VKL_TALLY_Y;
+    if (c->way == VKL_TALLY_LINEAR) {
+        uint64_t all = (uint64_t)arguments[0] * arguments[1];
+        cr_assert(all >= groups && (all < groups + op->groups[0] || all == groups), "%s: %u x %u workgroups for %llu", name,
+                  arguments[0], arguments[1], (unsigned long long)groups);
+    } else {
+        cr_assert_eq(arguments[axis], groups, "%s: %u workgroups for %llu rows", name, arguments[axis], (unsigned long long)live);
+        cr_assert_eq(arguments[!axis], op->groups[!axis]);
+        cr_assert_eq(arguments[2], op->groups[2]);
+    }
+    for (int i = 0; i < 3 && live == c->rows; i++)
+        cr_assert_eq(arguments[i], op->groups[i], "%s, all rows: %u workgroups on axis %d and not %u", name, arguments[i], i,
+                     op->groups[i]);
+}
+
+Test(step, dispatches_are_for_the_rows_that_there_are)
+{
+    VklDevice *few = device_within(context, (VklDeviceLimits){.workgroups = {40, 0, 0}}); /* so that some go on on y */
+    for (size_t k = 0; k < LENGTH(networks); k++) {
+        VklDevice *on = k % 2 ? few : device;
+        VklRnnDesc desc = desc_of(networks[k].cell, networks[k].option, networks[k].I, networks[k].H, networks[k].L);
+        Agents agents = agents_make(on, &desc, networks[k].N);
+        VklRnnPass pass = pass_of(&desc, networks[k].N);
+        VklPlan plan;
+        vkl_plan_init(&plan, &on->caps);
+        vkl_plan_rnn_agents(&plan, &pass); /* the plan of the call below, and its places in the workspace */
+        cr_assert_eq(plan.status, VKL_OK, "%s", plan.error);
+        upload(&agents, &agents.x, agents.inputs);
+        upload(&agents, &agents.reset, agents.resets);
+        uint32_t counts[8];
+        size_t steps = counts_for(networks[k].N, counts), counted = 0;
+        for (size_t s = 0; s < steps; s++) {
+            upload(&agents, &agents.count, &counts[s]);
+            TEST_OK(context, vkl_rnn_step(agents.rnn, agents.stream, &agents.args));
+            TEST_OK(context, vkl_stream_wait(agents.stream));
+            float *workspace = placed_take(on, &agents.workspace, "workspace");
+            counted = 0;
+            for (size_t i = 0; i < plan.count; i++) {
+                const VklOp *op = &plan.ops[i];
+                if (!op->counted.rows)
+                    continue;
+                counted++;
+                check_dispatch(op, (const uint32_t *)(const void *)workspace + op->counted.at, counts[s]);
+            }
+            free(workspace);
+        }
+        cr_assert_geq(counted, 1u);
+        vkl_plan_finish(&plan);
+        agents_finish(&agents);
+    }
+    vkl_device_destroy(few);
+}
+
+Test(step, an_op_that_does_not_follow_the_count_fails_the_plan)
+{
+    VklPlan plan;
+    vkl_plan_init(&plan, &device->caps);
+    plan.counting = VKL_COUNTING_ROWS;
+    vkl_plan_copy(&plan, &(VklCopyPiece){.mode = VKL_COPY_ZERO, .arena = vkl_array(VKL_SLOT_WORKSPACE, 0), .count = 5}, 1);
+    check_refusal("copy", plan.status, VKL_ERROR_UNSUPPORTED, plan.error, "copy");
+    vkl_plan_finish(&plan);
+}
+
+/* ---- Refusals ---- */
+
+Test(step, what_cannot_be_is_refused_by_name)
+{
+    VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_LSTM, 3, 5);
+    Agents agents = agents_make(device, &desc, 4);
+    const struct {
+        const char *word;
+        size_t offset; /* of a slice that is absent */
+    } absent[] = {{"params", offsetof(VklRnnStep, params)},
+                  {"x is absent", offsetof(VklRnnStep, x)},
+                  {"h is absent", offsetof(VklRnnStep, h)},
+                  {"c is absent", offsetof(VklRnnStep, c)},
+                  {"workspace", offsetof(VklRnnStep, workspace)}};
+    for (size_t i = 0; i < LENGTH(absent); i++) {
+        VklRnnStep args = agents.args;
+        memset((char *)&args + absent[i].offset, 0, sizeof(VklSlice));
+        check_refusal("absent", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn),
+                      absent[i].word);
+    }
+    VklExec *exec = NULL;
+    VklRnnSizes sizes;
+    VklRnnStep args = agents.args;
+    args.struct_size--;
+    check_refusal("struct", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn),
+                  "struct_size");
+    check_refusal("NULL", vkl_rnn_prepare_step(agents.rnn, NULL, &exec), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn), "NULL");
+    args = agents.args;
+    args.N = 0;
+    check_refusal("N", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn), "N is 0");
+    check_refusal("N", vkl_rnn_step_sizes(agents.rnn, UINT64_C(1) << 32, &sizes), VKL_ERROR_LIMIT, vkl_rnn_error(agents.rnn),
+                  "N is 4294967296");
+    args = agents.args;
+    args.y = args.h;
+    check_refusal("overlap", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn),
+                  "overlap");
+    args = agents.args;
+    args.count = vkl_slice(agents.count.buffer, 4 * (agents.count.before + agents.count.count + 3));
+    check_refusal("count", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn), "count");
+    args = agents.args;
+    args.reset = vkl_slice(agents.count.buffer, 0);
+    args.N = 4;
+    args.reset.offset = 4 * (agents.count.before + 1);
+    check_refusal("reset", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn), "reset");
+    agents_finish(&agents);
+
+    desc.direction = VKL_DIRECTION_BOTH;
+    VklRnn *rnn;
+    TEST_OK(context, vkl_rnn_create(device, &desc, &rnn));
+    check_refusal("both", vkl_rnn_step_sizes(rnn, 4, &sizes), VKL_ERROR_UNSUPPORTED, vkl_rnn_error(rnn), "both");
+    vkl_rnn_destroy(rnn);
+    desc = vkl_rnn_desc(VKL_CELL_GRU, 3, 5);
+    agents = agents_make(device, &desc, 4);
+    args = agents.args;
+    args.c = args.h;
+    check_refusal("c of a GRU", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn),
+                  "only LSTM");
+    agents_finish(&agents);
+}
+
 /* ---- Models ---- */
 
 enum { WINDOWS = 37, STEPS = 5, FEATURES = 3 };
@@ -398,4 +695,21 @@ Test(step, models_as_predict)
         vkl_stream_destroy(stream);
         vkl_model_destroy(model);
     }
+}
+
+Test(step, models_refuse_by_name)
+{
+    VklModel *model = model_make("bilstm:5,dense:1"), *good = model_make("lstm:5,dense:1");
+    VklModelStepSizes sizes = {.struct_size = sizeof(sizes)};
+    check_refusal("both", vkl_model_step_sizes(model, 4, &sizes), VKL_ERROR_UNSUPPORTED, vkl_model_error(model), "layer 0");
+    sizes.struct_size++;
+    check_refusal("struct", vkl_model_step_sizes(good, 4, &sizes), VKL_ERROR_INVALID, vkl_model_error(good), "struct_size");
+    sizes.struct_size--;
+    check_refusal("N", vkl_model_step_sizes(good, 0, &sizes), VKL_ERROR_INVALID, vkl_model_error(good), "N is 0");
+    VklModelStep args = vkl_model_step_args(4);
+    VklExec *exec = NULL;
+    check_refusal("x", vkl_model_prepare_step(good, &args, &exec), VKL_ERROR_INVALID, vkl_model_error(good), "no buffer");
+    check_refusal("stream", vkl_model_step(good, NULL, &args), VKL_ERROR_INVALID, vkl_model_error(good), "stream");
+    vkl_model_destroy(model);
+    vkl_model_destroy(good);
 }
