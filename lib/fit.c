@@ -66,8 +66,7 @@ static VklStatus check_fit(VklModel *model, const char *call, const VklWindows *
     return status ? status : vkl_optimizer_check(context, &model->error, call, &desc->optimizer);
 }
 
-/* The order of the windows in the epoch that begins next, where the device can copy it from. Nothing that was submitted reads the one before. */
-static VklStatus prepare_order(VklFit *fit)
+VklStatus vkl_fit_prepare_order(VklFit *fit)
 {
     if (!fit->order)
         return VKL_OK;
@@ -120,7 +119,7 @@ static VklStatus start(VklFit *fit, const char *call, const VklWindows *train, c
     if (!status)
         status = vkl_buffer_create(device, VKL_BUFFER_READBACK, 4 * all_batches(fit), &fit->losses);
     if (!status)
-        status = prepare_order(fit);
+        status = vkl_fit_prepare_order(fit);
     if (!status)
         status = vkl_stream_wait(model->stream); /* the windows are on the device */
     if (status)
@@ -146,6 +145,8 @@ static VklStatus create(const char *call, VklModel *model, const VklWindows *tra
     made->desc = *desc;
     made->validated = validation != NULL;
     made->epoch = 1;
+    made->sources[0] = vkl_fit_source(train);
+    made->sources[1] = vkl_fit_source(validation);
     made->at.keep_finished = true;
     made->began = made->reported = now();
     made->before = model->stream->stats;
@@ -277,6 +278,13 @@ static VklStatus read_losses(VklFit *fit, VklEpoch *epoch)
     return broken != UINT64_MAX ? broken_loss(fit, "validation", broken, (double)losses[broken]) : VKL_OK;
 }
 
+void vkl_fit_decide(VklFit *fit, VklStatus status)
+{
+    bool patient = !fit->desc.patience || fit->result.epochs - fit->best_epoch < fit->desc.patience;
+    if (!fit->ended && (status || fit->epoch > fit->desc.epochs || !patient))
+        end(fit, status);
+}
+
 static VklStatus end_epoch(VklFit *fit)
 {
     VklEpoch epoch = {.epoch = fit->epoch, .validation_loss = NAN};
@@ -299,12 +307,9 @@ static VklStatus end_epoch(VklFit *fit)
     fit->seen = 0;
     if (fit->desc.on_epoch && !fit->desc.on_epoch(fit->desc.user, &epoch))
         end(fit, VKL_STOPPED);
-    else if (fit->epoch > fit->desc.epochs || (fit->desc.patience && fit->result.epochs - fit->best_epoch >= fit->desc.patience))
-        end(fit, VKL_OK);
     else
-        status = again(fit, prepare_order(fit));
-    if (status)
-        end(fit, status);
+        status = again(fit, vkl_fit_prepare_order(fit));
+    vkl_fit_decide(fit, status);
     return status;
 }
 
@@ -384,22 +389,22 @@ static VklStatus check_alive(VklFit *fit, const char *call)
                                       : VKL_OK;
 }
 
-static VklStatus check_collected(VklFit *fit, const char *call)
+VklStatus vkl_fit_ready(VklFit *fit, const char *call)
 {
-    return fit->recorded ? vkl_fail(fit->model->device->context, &fit->error, VKL_ERROR_INVALID,
-                                    "%s: steps that were recorded are not collected; vkl_fit_collect() comes first", call)
-                         : VKL_OK;
+    VklStatus status = check_alive(fit, call);
+    return status || !fit->recorded
+               ? status
+               : vkl_fail(fit->model->device->context, &fit->error, VKL_ERROR_INVALID,
+                          "%s: steps that were recorded are not collected; vkl_fit_collect() comes first", call);
 }
 
 VklStatus vkl_fit_run(VklFit *fit, double microseconds)
 {
     static const char call[] = "vkl_fit_run";
-    VklStatus status = check_alive(fit, call);
+    VklStatus status = vkl_fit_ready(fit, call);
     if (!status && !(microseconds >= 0))
         status = vkl_fail(fit->model->device->context, &fit->error, VKL_ERROR_INVALID,
                           "%s: microseconds is %g; it must be at least 0", call, microseconds);
-    if (!status)
-        status = check_collected(fit, call);
     if (!status && !fit->ended)
         status = look(fit);
     if (status)
@@ -407,8 +412,7 @@ VklStatus vkl_fit_run(VklFit *fit, double microseconds)
     return fit->ended ? ended(fit) : submit_piece(fit, microseconds);
 }
 
-/* Until the device is done, and with a whole step. */
-static VklStatus wait_for_step(VklFit *fit)
+VklStatus vkl_fit_wait(VklFit *fit)
 {
     VklStatus status = again(fit, vkl_stream_wait(fit->model->stream));
     if (!status)
@@ -515,13 +519,11 @@ static VklStatus settle(VklFit *fit)
 
 VklStatus vkl_fit_finish(VklFit *fit, VklFitResult *result)
 {
-    VklStatus status = check_alive(fit, "vkl_fit_finish");
-    if (!status)
-        status = check_collected(fit, "vkl_fit_finish");
+    VklStatus status = vkl_fit_ready(fit, "vkl_fit_finish");
     if (status)
         return status;
     if (!fit->ended) {
-        status = wait_for_step(fit);
+        status = vkl_fit_wait(fit);
         if (!fit->ended)
             end(fit, status ? status : VKL_STOPPED);
     }
@@ -553,7 +555,7 @@ void vkl_fit_destroy(VklFit *fit)
     if (fit->at.done && !fit->ended && !fit->recorded && !atomic_load(&model->device->lost)) {
         fit->desc.on_progress = NULL;
         fit->desc.on_epoch = NULL;
-        wait_for_step(fit);
+        vkl_fit_wait(fit);
     }
     vkl_batches_finish(&fit->train); /* waits */
     vkl_batches_finish(&fit->validation);

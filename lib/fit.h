@@ -17,11 +17,18 @@ typedef struct VklFitPlace {
     bool keep_finished, keep_best;
 } VklFitPlace;
 
+/* What windows were given: their arrays are the caller's. */
+typedef struct VklFitSource {
+    uint64_t count, steps;
+    uint64_t contents; /* a hash of series, starts and targets */
+} VklFitSource;
+
 struct VklFit {
     VklModel *model;
     VklError error;
     VklFitDesc desc;
     VklBatches train, validation;
+    VklFitSource sources[2]; /* of both; zeros without validation */
     bool validated;
     VklBuffer *best;     /* weights of the lowest validation loss; made with validation */
     VklBuffer *finished; /* weights at the end of the last finished epoch */
@@ -42,5 +49,17 @@ struct VklFit {
     VklStreamStats before;
     VklFitResult result;
 };
+
+/* checkpoint.c */
+VklFitSource vkl_fit_source(const VklWindows *windows);
+
+/* fit.c. Refused on a lost device, and while recorded steps are not collected. */
+VklStatus vkl_fit_ready(VklFit *fit, const char *call);
+/* Until the device is done, and with a whole step. */
+VklStatus vkl_fit_wait(VklFit *fit);
+/* The order of the windows in the running epoch, to where the device can copy it from. Nothing that was submitted reads the one before. */
+VklStatus vkl_fit_prepare_order(VklFit *fit);
+/* Ends training by `status`, if that is no success, or where as many epochs are finished, or as many without a better one, as there may be. */
+void vkl_fit_decide(VklFit *fit, VklStatus status);
 
 #endif

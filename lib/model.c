@@ -503,27 +503,47 @@ static VklStatus read_mirror(VklModel *model)
     return again(model, status);
 }
 
-VklStatus vkl_model_get_tensor(VklModel *model, uint32_t index, float *data)
+VklStatus vkl_model_packed(VklModel *model, const float **packed)
+{
+    VklStatus status = read_mirror(model);
+    *packed = model->mirror;
+    return status;
+}
+
+VklStatus vkl_model_unpack(VklModel *model, uint32_t index, const float *packed, float *data)
 {
     uint32_t layer = 0, tensor = 0;
     VklStatus status = find_tensor(model, "vkl_model_get_tensor", index, &layer, &tensor);
-    status = status ? status : read_mirror(model);
     if (status)
         return status;
-    const float *packed = model->mirror + model->network.layers[layer].params;
+    packed += model->network.layers[layer].params;
     return model->rnns[layer] ? vkl_rnn_unpack(model->rnns[layer], tensor, packed, data)
                               : vkl_dense_unpack(model->denses[layer], tensor, packed, data);
 }
 
-VklStatus vkl_model_set_tensor(VklModel *model, uint32_t index, const float *data)
+VklStatus vkl_model_pack(VklModel *model, uint32_t index, const float *data, float *packed)
 {
     uint32_t layer = 0, tensor = 0;
     VklStatus status = find_tensor(model, "vkl_model_set_tensor", index, &layer, &tensor);
-    status = status ? status : read_mirror(model);
     if (status)
         return status;
-    float *packed = model->mirror + model->network.layers[layer].params;
-    model->mirror_newer = true; /* uploaded before the next use, once for all tensors that are set */
+    packed += model->network.layers[layer].params;
     return model->rnns[layer] ? vkl_rnn_pack(model->rnns[layer], tensor, data, packed)
                               : vkl_dense_pack(model->denses[layer], tensor, data, packed);
+}
+
+VklStatus vkl_model_get_tensor(VklModel *model, uint32_t index, float *data)
+{
+    VklStatus status = read_mirror(model);
+    return status ? status : vkl_model_unpack(model, index, model->mirror, data);
+}
+
+VklStatus vkl_model_set_tensor(VklModel *model, uint32_t index, const float *data)
+{
+    VklStatus status = read_mirror(model);
+    if (!status)
+        status = vkl_model_pack(model, index, data, model->mirror);
+    if (!status)
+        model->mirror_newer = true; /* uploaded before the next use, once for all tensors that are set */
+    return status;
 }

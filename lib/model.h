@@ -28,6 +28,12 @@ bool vkl_layer_kind(const char *name, VklLayerKind *kind);
 /* How many parameters a layer has, padding included, and how many outputs; false: they do not fit 63 bits. */
 bool vkl_layer_size(const VklLayerDesc *layer, uint64_t inputs, uint64_t *numbers, uint64_t *outputs);
 
+/* The weights as they lie on the device, padding included; valid until the model is trained or set. */
+VklStatus vkl_model_packed(VklModel *model, const float **packed);
+/* One tensor out of such an array, or into it. */
+VklStatus vkl_model_unpack(VklModel *model, uint32_t index, const float *packed, float *data);
+VklStatus vkl_model_pack(VklModel *model, uint32_t index, const float *data, float *packed);
+
 /* The device has the latest parameters. */
 VklStatus vkl_model_sync(VklModel *model);
 

@@ -5,97 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness.h"
 #include "internal.h"
+#include "trainee.h"
 #ifdef VKL_WITH_VULKAN
 #include "spy.h"
 #endif
-
-enum { ROWS = 120, STEPS = 5, TRAIN = 65, CHECK = 17, BATCH = 7, EPOCHS = 4 };
-
-/* One feature, which is to be foretold; windows to train on, and later ones to check by. */
-typedef struct Series {
-    float values[ROWS], targets[ROWS];
-    uint32_t starts[ROWS];
-    VklWindows train, check;
-} Series;
-
-static void make_series(Series *series)
-{
-    for (int row = 0; row < ROWS; row++)
-        series->values[row] = sinf(0.3f * (float)row) * cosf(0.02f * (float)row);
-    for (uint32_t i = 0; i < ROWS - STEPS; i++) {
-        series->starts[i] = i;
-        series->targets[i] = series->values[i + STEPS];
-    }
-    series->train = (VklWindows){.struct_size = sizeof(VklWindows),
-                                 .count = TRAIN,
-                                 .steps = STEPS,
-                                 .features = 1,
-                                 .outputs = 1,
-                                 .rows = ROWS,
-                                 .series = series->values,
-                                 .starts = series->starts,
-                                 .targets = series->targets};
-    series->check = series->train;
-    series->check.count = CHECK;
-    series->check.starts += TRAIN;
-    series->check.targets += TRAIN;
-}
-
-typedef struct Epochs {
-    double loss[64], validation[64];
-    uint64_t count;
-} Epochs;
-
-static bool keep_epoch(void *user, const VklEpoch *epoch)
-{
-    Epochs *epochs = user;
-    epochs->loss[epochs->count] = epoch->loss;
-    epochs->validation[epochs->count++] = epoch->validation_loss;
-    return true;
-}
-
-/* A model that is trained, and what it is trained with. */
-typedef struct Rig {
-    VklContext *context;
-    VklDevice *device;
-    VklModel *model;
-    Series series;
-    VklFitDesc desc;
-    Epochs epochs;
-} Rig;
-
-static VklModel *make_model(VklDevice *device, const char *text)
-{
-    VklLayerDesc layers[4];
-    uint32_t count = 4;
-    VklModel *model = NULL;
-    VklContext *context = vkl_device_context(device);
-    TEST_OK(context, vkl_layers_parse(context, text, layers, &count));
-    TEST_OK(context, vkl_model_create(device, 1, layers, count, 3, &model));
-    return model;
-}
-
-static void rig_start(Rig *rig, VklContext *context, VklDevice *device)
-{
-    *rig = (Rig){.context = context, .device = device};
-    rig->model = make_model(device, "lstm:9,dropout:0.2,dense:1");
-    make_series(&rig->series);
-    rig->desc = vkl_fit_desc();
-    rig->desc.epochs = EPOCHS;
-    rig->desc.batch_size = BATCH;
-    rig->desc.optimizer.learning_rate = 0.01;
-    rig->desc.on_epoch = keep_epoch;
-    rig->desc.user = &rig->epochs;
-}
-
-static VklFit *rig_fit(Rig *rig)
-{
-    VklFit *fit = NULL;
-    TEST_OK(rig->context, vkl_fit_create(rig->model, &rig->series.train, &rig->series.check, &rig->desc, &fit));
-    return fit;
-}
 
 #define OPEN                              \
     VklContext *context = test_context(); \
@@ -104,50 +18,13 @@ static VklFit *rig_fit(Rig *rig)
     vkl_device_destroy(device); \
     vkl_context_destroy(context)
 
-/* All weights, one tensor after the other; freed by the caller. */
-static float *weights_of(VklModel *model, size_t *bytes)
-{
-    *bytes = (size_t)vkl_model_parameters(model) * sizeof(float);
-    float *weights = malloc(*bytes), *at = weights;
-    for (uint32_t i = 0; i < vkl_model_tensor_count(model); i++) {
-        VklParamInfo info;
-        cr_assert_eq(vkl_model_tensor_info(model, i, &info), VKL_OK);
-        cr_assert_eq(vkl_model_get_tensor(model, i, at), VKL_OK);
-        at += info.shape[0] * info.shape[1];
-    }
-    return weights;
-}
-
-/* Whether a model and the losses on the way to it are those of a rig, bit for bit. */
-static void check_same(const char *what, Rig *rig, Rig *want)
-{
-    size_t bytes, same_bytes;
-    float *got = weights_of(rig->model, &bytes), *wanted = weights_of(want->model, &same_bytes);
-    cr_assert_eq(rig->epochs.count, want->epochs.count, "%s: %llu epochs, not %llu", what, (unsigned long long)rig->epochs.count,
-                 (unsigned long long)want->epochs.count);
-    for (uint64_t i = 0; i < want->epochs.count; i++)
-        cr_assert(rig->epochs.loss[i] == want->epochs.loss[i] && rig->epochs.validation[i] == want->epochs.validation[i],
-                  "%s: epoch %llu: %.9g and %.9g, not %.9g and %.9g", what, (unsigned long long)i + 1, rig->epochs.loss[i],
-                  rig->epochs.validation[i], want->epochs.loss[i], want->epochs.validation[i]);
-    cr_assert(bytes == same_bytes && !memcmp(got, wanted, bytes), "%s: other weights", what);
-    free(got);
-    free(wanted);
-}
-
-/* Steps of several epochs, dropout and moments of Adam among them, as vkl_model_fit() does them. */
-static void fit_at_once(Rig *rig, VklContext *context, VklDevice *device, VklFitResult *result)
-{
-    rig_start(rig, context, device);
-    TEST_OK(context, vkl_model_fit(rig->model, &rig->series.train, &rig->series.check, &rig->desc, result));
-}
-
 /* ---- Pieces of our own ---- */
 
 typedef struct Runs {
     uint64_t pieces, timeouts, submits;
 } Runs;
 
-static Runs run_to_the_end(Rig *rig, VklFit *fit, double microseconds)
+static Runs run_to_the_end(Trainee *rig, VklFit *fit, double microseconds)
 {
     Runs runs = {0};
     VklStatus status = VKL_OK;
@@ -158,8 +35,8 @@ static Runs run_to_the_end(Rig *rig, VklFit *fit, double microseconds)
     cr_assert_eq(vkl_fit_run(fit, microseconds), VKL_STOPPED, "training has ended");
     VklFitResult result;
     TEST_OK(rig->context, vkl_fit_finish(fit, &result));
-    cr_assert_eq(result.epochs, EPOCHS);
-    cr_assert_eq(result.steps, EPOCHS * ((TRAIN + BATCH - 1) / BATCH));
+    cr_assert_eq(result.epochs, TRAINEE_EPOCHS);
+    cr_assert_eq(result.steps, TRAINEE_EPOCHS * ((TRAINEE_WINDOWS + TRAINEE_BATCH - 1) / TRAINEE_BATCH));
     runs.submits = result.stats.submits;
     return runs;
 }
@@ -169,26 +46,26 @@ Test(fit, pieces_of_any_length_give_the_same_bits)
     static const double budgets[] = {0, 30, 1000, 1e9}; /* microseconds; 0: a kernel each */
     enum { BUDGETS = sizeof(budgets) / sizeof(*budgets) };
     OPEN;
-    Rig want;
+    Trainee want;
     VklFitResult result;
     Runs runs[BUDGETS];
-    fit_at_once(&want, context, device, &result);
+    trainee_at_once(&want, context, device, &result);
     for (int i = 0; i < BUDGETS; i++) {
-        Rig rig;
-        rig_start(&rig, context, device);
-        VklFit *fit = rig_fit(&rig);
+        Trainee rig;
+        trainee_start(&rig, context, device);
+        VklFit *fit = trainee_fit(&rig);
         runs[i] = run_to_the_end(&rig, fit, budgets[i]);
         vkl_fit_destroy(fit);
-        check_same("pieces", &rig, &want);
+        trainee_check_same("pieces", &rig, &want);
         vkl_model_destroy(rig.model);
     }
     /* kernels one by one; and after a few steps that are measured, epochs as a whole */
-    cr_assert_geq(runs[0].pieces, result.steps * 2 * STEPS);
-    cr_assert_leq(runs[BUDGETS - 1].pieces, 8 + EPOCHS);
+    cr_assert_geq(runs[0].pieces, result.steps * 2 * TRAINEE_STEPS);
+    cr_assert_leq(runs[BUDGETS - 1].pieces, 8 + TRAINEE_EPOCHS);
     cr_assert_leq(runs[BUDGETS - 1].pieces, runs[1].pieces);
     if (test_is_vulkan()) {
         cr_assert_geq(runs[0].submits, runs[0].pieces);
-        cr_assert_leq(runs[BUDGETS - 1].submits, 16 + EPOCHS);
+        cr_assert_leq(runs[BUDGETS - 1].submits, 16 + TRAINEE_EPOCHS);
     }
     vkl_model_destroy(want.model);
     CLOSE;
@@ -198,24 +75,24 @@ Test(fit, pieces_of_any_length_give_the_same_bits)
 Test(fit, weights_between_pieces_are_those_of_whole_steps)
 {
     OPEN;
-    Rig rig;
-    rig_start(&rig, context, device);
-    VklFit *fit = rig_fit(&rig);
+    Trainee rig;
+    trainee_start(&rig, context, device);
+    VklFit *fit = trainee_fit(&rig);
     size_t bytes;
-    float *before = weights_of(rig.model, &bytes);
+    float *before = trainee_weights(rig.model, &bytes);
     uint64_t changes = 0;
     VklFitProgress progress;
     for (VklStatus status = VKL_OK; status != VKL_STOPPED;) {
         status = vkl_fit_run(fit, 0);
         cr_assert_geq(status, VKL_OK);
-        float *after = weights_of(rig.model, &bytes);
+        float *after = trainee_weights(rig.model, &bytes);
         changes += memcmp(before, after, bytes) != 0;
         free(before);
         before = after;
     }
     vkl_fit_progress(fit, &progress);
     cr_assert_eq(changes, progress.all_steps);
-    cr_assert_eq(progress.all_steps, EPOCHS * progress.steps);
+    cr_assert_eq(progress.all_steps, TRAINEE_EPOCHS * progress.steps);
     cr_assert(progress.ended && progress.step_microseconds > 0);
     free(before);
     vkl_fit_destroy(fit);
@@ -225,7 +102,7 @@ Test(fit, weights_between_pieces_are_those_of_whole_steps)
 
 static bool stop_after_two(void *user, const VklEpoch *epoch)
 {
-    keep_epoch(user, epoch);
+    trainee_keep_epoch(user, epoch);
     return epoch->epoch < 2;
 }
 
@@ -234,12 +111,12 @@ Test(fit, an_early_end_is_a_stop)
 {
     OPEN;
     VklFitResult result;
-    Rig rig, want;
-    rig_start(&want, context, device);
+    Trainee rig, want;
+    trainee_start(&want, context, device);
     want.desc.on_epoch = stop_after_two;
-    cr_assert_eq(vkl_model_fit(want.model, &want.series.train, &want.series.check, &want.desc, &result), VKL_STOPPED);
-    rig_start(&rig, context, device);
-    VklFit *fit = rig_fit(&rig);
+    cr_assert_eq(vkl_model_fit(want.model, &want.train, &want.check, &want.desc, &result), VKL_STOPPED);
+    trainee_start(&rig, context, device);
+    VklFit *fit = trainee_fit(&rig);
     while (rig.epochs.count < 2)
         cr_assert_geq(vkl_fit_run(fit, 50), VKL_OK);
     cr_assert_eq(vkl_fit_finish(fit, &result), VKL_STOPPED);
@@ -247,9 +124,86 @@ Test(fit, an_early_end_is_a_stop)
     cr_assert_eq(vkl_fit_run(fit, 50), VKL_STOPPED);
     vkl_fit_destroy(fit);
     cr_assert(result.epochs == 2 && (result.best_epoch == 1 || result.best_epoch == 2));
-    check_same("stopped", &rig, &want);
+    trainee_check_same("stopped", &rig, &want);
     vkl_model_destroy(rig.model);
     vkl_model_destroy(want.model);
+    CLOSE;
+}
+
+/* ---- Weights for somebody else ---- */
+
+enum { AGENTS = 3 };
+
+/* Steps agents by a model's weights, or by a copy of them. */
+static void step_agents(VklModel *model, VklSlice params, float y[AGENTS])
+{
+    static const float x[AGENTS] = {0.25f, -0.5f, 1};
+    VklDevice *device = vkl_model_device(model);
+    VklContext *context = vkl_device_context(device);
+    VklModelStepSizes sizes = {.struct_size = sizeof(sizes)};
+    VklStream *stream;
+    TEST_OK(context, vkl_model_step_sizes(model, AGENTS, &sizes));
+    VklBuffer *inputs = test_buffer(device, x, AGENTS), *outputs = test_buffer(device, NULL, AGENTS);
+    VklBuffer *state = test_buffer(device, NULL, sizes.state / 4),
+              *workspace = test_buffer(device, NULL, sizes.workspace / 4 + 1);
+    VklModelStep args = vkl_model_step_args(AGENTS);
+    args.params = params;
+    args.x = vkl_slice(inputs, 0);
+    args.y = vkl_slice(outputs, 0);
+    args.state = vkl_slice(state, 0);
+    args.workspace = vkl_slice(workspace, 0);
+    TEST_OK(context, vkl_stream_create(device, &stream));
+    for (int i = 0; i < 3; i++)
+        TEST_OK(context, vkl_model_step(model, stream, &args));
+    TEST_OK(context, vkl_stream_wait(stream));
+    test_read(device, outputs, y, AGENTS);
+    vkl_stream_destroy(stream);
+    vkl_buffer_destroy(inputs);
+    vkl_buffer_destroy(outputs);
+    vkl_buffer_destroy(state);
+    vkl_buffer_destroy(workspace);
+}
+
+/* A copy made between two pieces is a checkpoint of that moment, whatever training does afterwards. */
+Test(fit, weights_are_swapped_between_pieces)
+{
+    OPEN;
+    Trainee trainee;
+    trainee_start(&trainee, context, device);
+    VklFit *fit = trainee_fit(&trainee);
+    VklSlice params;
+    uint64_t size;
+    VklStream *stream;
+    VklBuffer *copy = NULL;
+    float before[AGENTS] = {0};
+    TEST_OK(context, vkl_model_params(trainee.model, &params, &size));
+    TEST_OK(context, vkl_buffer_create(device, VKL_BUFFER_DEVICE, size, &copy));
+    TEST_OK(context, vkl_stream_create(device, &stream));
+    for (int swap = 0; swap < 4; swap++) {
+        for (int i = 0; i < 40; i++)
+            cr_assert_geq(vkl_fit_run(fit, 0), VKL_OK);
+        VklModel *loaded = NULL;
+        void *file;
+        size_t file_size;
+        TEST_OK(context, vkl_fit_checkpoint_memory(fit, NULL, &file, &file_size));
+        TEST_OK(context, vkl_stream_copy(stream, vkl_slice(copy, 0), params, size));
+        TEST_OK(context, vkl_stream_wait(stream));
+        for (int i = 0; i < 10; i++)
+            cr_assert_geq(vkl_fit_run(fit, 0), VKL_OK);
+        float with_copy[AGENTS], with_file[AGENTS];
+        step_agents(trainee.model, vkl_slice(copy, 0), with_copy);
+        TEST_OK(context, vkl_model_load_memory(device, file, file_size, &loaded, NULL));
+        step_agents(loaded, vkl_slice(NULL, 0), with_file);
+        cr_assert(!memcmp(with_copy, with_file, sizeof(with_copy)), "swap %d", swap);
+        cr_assert(memcmp(with_copy, before, sizeof(before)), "swap %d: training has moved them", swap);
+        memcpy(before, with_copy, sizeof(before));
+        vkl_model_destroy(loaded);
+        vkl_free(file);
+    }
+    vkl_fit_destroy(fit);
+    vkl_stream_destroy(stream);
+    vkl_buffer_destroy(copy);
+    vkl_model_destroy(trainee.model);
     CLOSE;
 }
 
@@ -259,14 +213,14 @@ Test(fit, recorded_steps_give_the_same_bits)
 {
     static const uint32_t counts[] = {1, 3, 1000};
     OPEN;
-    Rig want;
-    fit_at_once(&want, context, device, NULL);
+    Trainee want;
+    trainee_at_once(&want, context, device, NULL);
     for (int i = 0; i < 3; i++) {
-        Rig rig;
+        Trainee rig;
         VklStream *stream;
-        rig_start(&rig, context, device);
+        trainee_start(&rig, context, device);
         TEST_OK(context, vkl_stream_create(device, &stream));
-        VklFit *fit = rig_fit(&rig);
+        VklFit *fit = trainee_fit(&rig);
         uint64_t batches = 0;
         for (VklStatus status = VKL_OK; status != VKL_STOPPED;) {
             uint32_t recorded = 77, more = 77;
@@ -283,12 +237,12 @@ Test(fit, recorded_steps_give_the_same_bits)
             status = vkl_fit_collect(fit);
             cr_assert_geq(status, VKL_OK, "%s", vkl_fit_error(fit));
         }
-        cr_assert_eq(batches, EPOCHS * ((TRAIN + BATCH - 1) / BATCH + 1));
+        cr_assert_eq(batches, TRAINEE_EPOCHS * ((TRAINEE_WINDOWS + TRAINEE_BATCH - 1) / TRAINEE_BATCH + 1));
         uint32_t none;
         cr_assert_eq(vkl_fit_record(fit, stream, 1, &none), VKL_STOPPED);
         TEST_OK(context, vkl_fit_finish(fit, NULL));
         vkl_fit_destroy(fit);
-        check_same("recorded", &rig, &want);
+        trainee_check_same("recorded", &rig, &want);
         vkl_stream_destroy(stream);
         vkl_model_destroy(rig.model);
     }
@@ -300,12 +254,12 @@ Test(fit, recorded_steps_give_the_same_bits)
 Test(fit, runs_and_records_may_take_turns)
 {
     OPEN;
-    Rig rig, want;
+    Trainee rig, want;
     VklStream *stream;
-    fit_at_once(&want, context, device, NULL);
-    rig_start(&rig, context, device);
+    trainee_at_once(&want, context, device, NULL);
+    trainee_start(&rig, context, device);
     TEST_OK(context, vkl_stream_create(device, &stream));
-    VklFit *fit = rig_fit(&rig);
+    VklFit *fit = trainee_fit(&rig);
     for (VklStatus status = VKL_OK; status != VKL_STOPPED;) {
         uint32_t recorded = 0;
         status = vkl_fit_run(fit, 0);
@@ -320,7 +274,7 @@ Test(fit, runs_and_records_may_take_turns)
     }
     TEST_OK(context, vkl_fit_finish(fit, NULL));
     vkl_fit_destroy(fit);
-    check_same("by turns", &rig, &want);
+    trainee_check_same("by turns", &rig, &want);
     vkl_stream_destroy(stream);
     vkl_model_destroy(rig.model);
     vkl_model_destroy(want.model);
@@ -330,15 +284,15 @@ Test(fit, runs_and_records_may_take_turns)
 Test(fit, wrong_calls_are_refused_by_name)
 {
     OPEN;
-    Rig rig;
-    rig_start(&rig, context, device);
-    VklFit *fit = rig_fit(&rig), *second = NULL;
+    Trainee rig;
+    trainee_start(&rig, context, device);
+    VklFit *fit = trainee_fit(&rig), *second = NULL;
     VklStream *stream = NULL, *other = NULL;
     VklDevice *cpu = test_device_cpu(context);
     uint32_t recorded = 77;
-    cr_assert_eq(vkl_fit_create(rig.model, &rig.series.train, NULL, &rig.desc, &second), VKL_ERROR_INVALID);
+    cr_assert_eq(vkl_fit_create(rig.model, &rig.train, NULL, &rig.desc, &second), VKL_ERROR_INVALID);
     cr_assert(strstr(vkl_model_error(rig.model), "another VklFit"), "%s", vkl_model_error(rig.model));
-    cr_assert_eq(vkl_model_fit(rig.model, &rig.series.train, NULL, &rig.desc, NULL), VKL_ERROR_INVALID);
+    cr_assert_eq(vkl_model_fit(rig.model, &rig.train, NULL, &rig.desc, NULL), VKL_ERROR_INVALID);
     cr_assert_null(second);
     cr_assert_eq(vkl_fit_run(fit, NAN), VKL_ERROR_INVALID);
     cr_assert(strstr(vkl_fit_error(fit), "microseconds is nan"), "%s", vkl_fit_error(fit));
@@ -371,7 +325,7 @@ Test(fit, wrong_calls_are_refused_by_name)
 /* A rig on a device of a program's own, seen by the spy. */
 typedef struct Guest {
     App app;
-    Rig rig;
+    Trainee rig;
     VklFit *fit;
 } Guest;
 
@@ -382,8 +336,8 @@ static void guest_start(Guest *guest)
     VklVulkanImport import = spy_import(&guest->app);
     VklDevice *device = NULL;
     TEST_OK(context, vkl_device_import_vulkan(context, &import, &device));
-    rig_start(&guest->rig, context, device);
-    guest->fit = rig_fit(&guest->rig);
+    trainee_start(&guest->rig, context, device);
+    guest->fit = trainee_fit(&guest->rig);
 }
 
 static void guest_finish(Guest *guest)
@@ -440,9 +394,9 @@ Test(fit, recording_steps_only_records)
     if (!test_is_vulkan())
         return;
     Guest guest;
-    Rig *rig = &guest.rig, want;
+    Trainee *rig = &guest.rig, want;
     guest_start(&guest);
-    fit_at_once(&want, rig->context, rig->device, NULL);
+    trainee_at_once(&want, rig->context, rig->device, NULL);
     for (VklStatus status = VKL_OK; status != VKL_STOPPED;) {
         VklStream *stream;
         uint32_t recorded;
@@ -462,7 +416,7 @@ Test(fit, recording_steps_only_records)
         cr_assert_geq(status, VKL_OK);
     }
     TEST_OK(rig->context, vkl_fit_finish(guest.fit, NULL));
-    check_same("in a frame", rig, &want);
+    trainee_check_same("in a frame", rig, &want);
     vkl_model_destroy(want.model);
     guest_finish(&guest);
 }

@@ -86,6 +86,23 @@ VKL_API void vkl_fit_progress(const VklFit *fit, VklFitProgress *progress);
  * Errors: VKL_ERROR_INVALID (recorded steps that are not collected), memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_fit_finish(VklFit *fit, VklFitResult *result);
 
+/* A checkpoint: a model file (vkl_model_load() reads the model of the latest step from it, and `prep`, which may be NULL) that also holds the
+ * optimizer's moments, the place in the epoch, the losses so far, and the best and the latest finished weights. docs/model-file.md describes it. Waits
+ * until the device has ended the step that it is at. The file is written as vkl_model_save() does. May be called from on_epoch.
+ * `*data` is freed with vkl_free().
+ * Errors: VKL_ERROR_INVALID (recorded steps that are not collected; after vkl_fit_finish()), VKL_ERROR_NUMERIC (training has ended with it), VKL_ERROR_IO,
+ * memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_fit_checkpoint(VklFit *fit, const VklPrep *prep, const char *path);
+VKL_API VklStatus vkl_fit_checkpoint_memory(VklFit *fit, const VklPrep *prep, void **data, size_t *size);
+
+/* Goes on from a checkpoint, on a VklFit that was just made: with the same layers, windows and description, of which epochs and patience alone may be
+ * others. On the same device it goes on with the same bits as if nothing had happened (also in another process, and on another VklDevice made of it); on
+ * any other device, or with another path of a layer, within the error budget of docs/numerics.md. Waits.
+ * Errors: VKL_ERROR_INVALID (other layers, windows or description: the first difference is named; training has begun), VKL_ERROR_FORMAT (no checkpoint,
+ * damaged), VKL_ERROR_IO, memory, VKL_ERROR_DEVICE_LOST. A refused call has changed nothing. */
+VKL_API VklStatus vkl_fit_resume(VklFit *fit, const char *path);
+VKL_API VklStatus vkl_fit_resume_memory(VklFit *fit, const void *data, size_t size);
+
 #ifdef __cplusplus
 }
 #endif
