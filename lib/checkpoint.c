@@ -210,7 +210,7 @@ static VklStatus prepare(VklFit *fit, const char *call)
         status = vkl_fail(context, &fit->error, VKL_ERROR_INVALID, "%s: vkl_fit_finish() has chosen the model's weights already",
                           call);
     if (!status && !fit->ended)
-        status = vkl_fit_wait(fit);
+        status = vkl_fit_end_step(fit);
     return status ? status : fit->ended && fit->end < 0 ? fit->end : VKL_OK;
 }
 

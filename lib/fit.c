@@ -322,16 +322,17 @@ static VklStatus look_at_results(VklFit *fit)
     fit->seen = fit->at.batch;
     fit->result.steps += step - then;
     double time = now();
+    bool go_on = true;
     if (fit->desc.on_progress && !fit->at.done && time - fit->reported >= 0.1) {
         fit->reported = time;
         VklProgress progress = {
             .epoch = fit->epoch, .epochs = fit->desc.epochs, .step = step, .steps = trained, .seconds = time - fit->began};
-        if (!fit->desc.on_progress(fit->desc.user, &progress)) {
-            end(fit, VKL_STOPPED);
-            return VKL_OK;
-        }
+        go_on = fit->desc.on_progress(fit->desc.user, &progress);
     }
-    return fit->at.batch == all_batches(fit) ? end_epoch(fit) : VKL_OK;
+    VklStatus status = fit->at.batch == all_batches(fit) ? end_epoch(fit) : VKL_OK;
+    if (!go_on && !fit->ended)
+        end(fit, VKL_STOPPED);
+    return status;
 }
 
 /* ---- Pieces of our own ---- */
@@ -413,6 +414,12 @@ VklStatus vkl_fit_run(VklFit *fit, double microseconds)
 }
 
 VklStatus vkl_fit_wait(VklFit *fit)
+{
+    VklStatus status = check_alive(fit, "vkl_fit_wait");
+    return status || !fit->pace.running ? status : again(fit, vkl_stream_wait(fit->model->stream));
+}
+
+VklStatus vkl_fit_end_step(VklFit *fit)
 {
     VklStatus status = again(fit, vkl_stream_wait(fit->model->stream));
     if (!status)
@@ -523,7 +530,7 @@ VklStatus vkl_fit_finish(VklFit *fit, VklFitResult *result)
     if (status)
         return status;
     if (!fit->ended) {
-        status = vkl_fit_wait(fit);
+        status = vkl_fit_end_step(fit);
         if (!fit->ended)
             end(fit, status ? status : VKL_STOPPED);
     }
@@ -555,7 +562,7 @@ void vkl_fit_destroy(VklFit *fit)
     if (fit->at.done && !fit->ended && !fit->recorded && !atomic_load(&model->device->lost)) {
         fit->desc.on_progress = NULL;
         fit->desc.on_epoch = NULL;
-        vkl_fit_wait(fit);
+        vkl_fit_end_step(fit);
     }
     vkl_batches_finish(&fit->train); /* waits */
     vkl_batches_finish(&fit->validation);
@@ -576,10 +583,10 @@ VklStatus vkl_model_fit(VklModel *model, const VklWindows *train, const VklWindo
     if (status)
         return status;
     /* pieces of a twentieth of a second, so that a callback can stop training soon */
-    while (!status || status == VKL_TIMEOUT) {
+    while (!status) {
         status = vkl_fit_run(fit, 5e4);
-        if (!status || status == VKL_TIMEOUT)
-            status = again(fit, vkl_stream_wait(model->stream));
+        if (!status)
+            status = vkl_fit_wait(fit);
     }
     if (!fit->ended)
         end(fit, status);

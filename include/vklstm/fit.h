@@ -53,6 +53,10 @@ VKL_API const char *vkl_fit_error(const VklFit *fit);
  * call may be repeated), VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_fit_run(VklFit *fit, double microseconds);
 
+/* Blocks until the piece that vkl_fit_run() submitted is done: for a program that has nothing else to do. The next vkl_fit_run() looks at its results.
+ * Errors: memory, VKL_ERROR_DEVICE_LOST. */
+VKL_API VklStatus vkl_fit_wait(VklFit *fit);
+
 /* Records at most `steps` batches, of training and then of validation, into any stream of the device, also one that wraps a command buffer of the
  * caller's. `*recorded`: out, how many: fewer at the end of an epoch, whose losses the host must see before the next begins, and 0 until then.
  * Records and does nothing else; submits nothing on a wrapped stream. Command buffers must run in the order of recording, each once, on one queue or with
