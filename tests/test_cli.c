@@ -304,6 +304,8 @@ Test(cli, wrong_usage_exits_with_2_and_names_option_and_value)
         {"train $A --target passengers --features passengers,", "--features: 'passengers,' has an empty name"},
         {"train $A --target passengers --horizon 0", "--horizon: 0 is out of range"},
         {"train $A --target passengers --epochs 0", "--epochs: 0 is out of range"},
+        {"train $A --target passengers --checkpoint-every 0 --checkpoint f", "--checkpoint-every: 0 is out of range"},
+        {"train $A --target passengers --checkpoint-every 5", "--checkpoint-every: 5 says how often"},
         {"train $A --target passengers --epochs 99999999999999999999999", "--epochs: 99999999999999999999999 is out of range"},
         {"train $A --target passengers --batch-size 0", "--batch-size: 0 is out of range"},
         {"train $A --target passengers --seed -1", "--seed: -1 is out of range"},
@@ -489,6 +491,7 @@ Test(cli, an_output_that_cannot_be_written_is_told_before_training)
         {"--output sub", "--output: sub cannot be written: Is a directory"},
         {"--output file/model", "--output: file/model cannot be written: Not a directory"},
         {"--output /dev/null", "--output: /dev/null cannot be written: not a regular file"},
+        {"--checkpoint nowhere/kept", "--checkpoint: nowhere/kept cannot be written: No such file or directory"},
         {"--history nowhere/history.csv", "--history: nowhere/history.csv cannot be written"},
         {"--plot nowhere/figure.svg", "--plot: nowhere/figure.svg cannot be written"},
     };
@@ -1135,6 +1138,40 @@ Test(cli, ctrl_c_keeps_the_best_model_of_a_validation)
 {
     interrupt_training("--validation-split 0.2 --patience 4000000000", SIGINT, 130);
     cr_expect(exists("model"));
+}
+
+/* The state of training is kept too, and goes on: here it had lasted longer than is now asked for. */
+Test(cli, ctrl_c_keeps_a_checkpoint_that_goes_on)
+{
+    Run result;
+    interrupt_training("--checkpoint kept", SIGINT, 130);
+    run_ok("train $A --target passengers --window 3 --epochs 1 --layers lstm:4,dense:1 --device $D --json --resume kept",
+           &result);
+    cr_expect(strstr(result.err, "this training has ended") != NULL, "%s", result.err);
+    json_t *evaluated = run_json("evaluate kept $A --device $D --json"); /* a model file */
+    expect_scores(evaluated, "test", 29);
+    json_decref(evaluated);
+}
+
+/* Four epochs in a row; and two, then two more from the checkpoint: the same model. */
+Test(cli, resumed_training_gives_the_same_model)
+{
+#define TRAIN "train $A --target passengers --window 3 --layers lstm:4,dense:1 --validation-split 0.2 --device $D --json "
+    Run result;
+    run_ok(TRAIN "--batch-size 7 --epochs 4 --output straight", &result);
+    run_ok(TRAIN "--batch-size 7 --epochs 2 --checkpoint kept --checkpoint-every 1", &result);
+    run_ok(TRAIN "--batch-size 7 --epochs 4 --checkpoint kept --resume kept --output resumed", &result);
+    cr_expect(strstr(result.err, "going on from kept: epoch 3 of 4, step 0 of") != NULL, "%s", result.err);
+    size_t size, resumed_size;
+    char *straight = read_file("straight", &size), *resumed = read_file("resumed", &resumed_size);
+    cr_expect(size == resumed_size && !memcmp(straight, resumed, size), "other models");
+    free(straight);
+    free(resumed);
+    cr_expect_eq(list_folder(NULL), 3u);
+    expect_failure(TRAIN "--batch-size 8 --resume kept", 1, "kept: batch_size: the checkpoint has 7, this training 8");
+    expect_failure(TRAIN "--batch-size 7 --resume straight", 1, "straight: it is a model, but no checkpoint");
+    expect_failure(TRAIN "--batch-size 7 --resume nothing", 1, "nothing: cannot be");
+#undef TRAIN
 }
 
 Test(cli, sigterm_keeps_the_model_and_exits_with_143)

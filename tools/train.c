@@ -56,6 +56,11 @@ static const Option options[] = {
     DEVICE((TrainArgs, device)),
     GROUP("Results"),
     TEXT("output", (TrainArgs, output), "MODEL", "write the trained model"),
+    TEXT("checkpoint", (TrainArgs, checkpoint), "FILE",
+         "keep the state of training, for --resume: now and then,\nat its end, and on Ctrl-C"),
+    COUNT("checkpoint-every", (TrainArgs, checkpoint_every), 1, COUNT_MAX, "epochs between two writings [10]"),
+    TEXT("resume", (TrainArgs, resume), "FILE",
+         "go on from a checkpoint of the same data, layers and\noptions but --epochs and --patience"),
     TEXT("plot", (TrainArgs, plot), "FILE", "draw series and forecasts as .svg or .png (gnuplot)"),
     TEXT("history", (TrainArgs, history), "FILE.csv", "write epoch,loss,validation_loss,seconds"),
     FLAG("json", (TrainArgs, json), "print the results as one JSON object"),
@@ -77,6 +82,9 @@ static int check_usage(const TrainArgs *args)
     if (args->patience > 0 && args->validation_split == 0)
         return fail_usage("--patience: %llu needs a validation part: give --validation-split",
                           (unsigned long long)args->patience);
+    if (args->checkpoint_every && !args->checkpoint)
+        return fail_usage("--checkpoint-every: %llu says how often, and --checkpoint FILE where to",
+                          (unsigned long long)args->checkpoint_every);
     if (args->refit && args->patience == 0)
         return fail_usage("--refit: it follows early stopping: give --patience and --validation-split");
     if (args->momentum > 0 && !takes_momentum)
@@ -87,9 +95,13 @@ static int check_usage(const TrainArgs *args)
 /* What can be known to fail is found before the work begins. */
 static int check_files(const TrainArgs *args)
 {
+    /* training may go on in the file that it came from */
+    bool same = args->checkpoint && args->resume && strcmp(args->checkpoint, args->resume) == 0;
     const OutputName names[] = {
         {"DATA.csv", args->data, true, false},
         {"--output", args->output, false, true},
+        {"--checkpoint", args->checkpoint, false, true},
+        {"--resume", same ? NULL : args->resume, true, false},
         {"--plot", args->plot, false, false},
         {"--history", args->history, false, false},
     };
@@ -115,8 +127,15 @@ static int save_history(const Training *training)
 /* After Ctrl-C: what there is, is kept, unless not even one epoch is behind it. */
 static int end_interrupted(const Training *training)
 {
-    const char *output = training->args->output;
+    const char *output = training->args->output, *checkpoint = training->args->checkpoint;
     int status = 128 + interrupt_signal();
+    bool goes_on = checkpoint && !training->unkept && training->result.steps > 0;
+    if (goes_on)
+        note("--resume %s goes on from where training was", checkpoint);
+    if (training->result.best_epoch == 0 && goes_on) {
+        fail("interrupted before the first epoch ended: no model was written");
+        return status;
+    }
     if (training->result.best_epoch == 0) {
         fail("interrupted before the first epoch ended: nothing was written");
         return status;
@@ -163,7 +182,7 @@ static int finish(Training *training)
     if (!args->quiet)
         parts_note_unscored(&training->parts, training->prep, training->table);
     int drawn = args->plot ? figure_training(training, args->plot) : EXIT_OK;
-    if (saved != EXIT_OK || listed != EXIT_OK || drawn != EXIT_OK)
+    if (saved != EXIT_OK || listed != EXIT_OK || drawn != EXIT_OK || training->unkept)
         return EXIT_FAILED;
     return report(training);
 }
@@ -218,6 +237,7 @@ static int run(const Command *command, int argc, char **argv)
         return status;
     args.data = parsed.operands[0];
     status = check_usage(&args);
+    args.checkpoint_every = args.checkpoint_every ? args.checkpoint_every : 10;
     if (status == EXIT_OK)
         status = check_files(&args);
     if (status == EXIT_OK) {

@@ -7,6 +7,7 @@
 
 #include "interrupt.h"
 #include "message.h"
+#include "output.h"
 
 /* Cuts "A,B" into names. The array and the text that it points into are one allocation. NULL: out of memory. */
 static char **split_names(const char *text, uint32_t *count)
@@ -107,6 +108,17 @@ int training_load(Training *training)
     return status;
 }
 
+/* A file that cannot be written is told, and keeps nobody from training. */
+static void keep_checkpoint(Training *training)
+{
+    char *path = output_resolve(training->args->checkpoint); /* the file behind a link is to be replaced */
+    VklStatus status = vkl_fit_checkpoint(training->fitting, training->prep, path ? path : training->args->checkpoint);
+    free(path);
+    training->unkept = status != VKL_OK;
+    if (status != VKL_OK)
+        fail_library(training->session.context, status);
+}
+
 static bool on_progress(void *user, const VklProgress *now)
 {
     Training *training = user;
@@ -120,7 +132,11 @@ static bool on_epoch(void *user, const VklEpoch *epoch)
     progress_epoch(&training->progress, epoch, training->fit.epochs);
     if (training->args->history && training->result.epochs == 0) /* a refit is not part of it */
         history_add(&training->history, epoch);
-    return interrupt_signal() == 0;
+    bool asked = interrupt_signal() != 0;
+    if (training->fitting && !asked && epoch->epoch < training->fit.epochs &&
+        epoch->epoch % training->args->checkpoint_every == 0)
+        keep_checkpoint(training);
+    return !asked;
 }
 
 static void describe_fit(Training *training)
@@ -145,9 +161,51 @@ static void describe_fit(Training *training)
     fit->user = training;
 }
 
+static VklStatus go_on(Training *training, VklFit *fit)
+{
+    VklFitProgress progress;
+    VklStatus status = vkl_fit_resume(fit, training->args->resume);
+    if (status != VKL_OK || training->args->quiet)
+        return status;
+    vkl_fit_progress(fit, &progress);
+    if (progress.ended)
+        note("%s: this training has ended; --epochs takes more", training->args->resume);
+    else
+        note("going on from %s: epoch %llu of %llu, step %llu of %llu", training->args->resume,
+             (unsigned long long)progress.epoch, (unsigned long long)progress.epochs, (unsigned long long)progress.step,
+             (unsigned long long)progress.steps);
+    return status;
+}
+
+/* The first fit, from its beginning or from a checkpoint, with checkpoints on the way and at its end. */
+static VklStatus fit_with_checkpoints(Training *training, const VklWindows *train, const VklWindows *validation,
+                                      VklFitResult *result)
+{
+    VklFit *fit = NULL;
+    VklStatus status = vkl_fit_create(training->model, train, validation, &training->fit, &fit);
+    if (status == VKL_OK && training->args->resume)
+        status = go_on(training, fit);
+    training->fitting = training->args->checkpoint ? fit : NULL;
+    while (status == VKL_OK) {
+        status = vkl_fit_run(fit, 50000);
+        if (status == VKL_OK)
+            status = vkl_fit_wait(fit);
+    }
+    if (status == VKL_STOPPED && training->fitting)
+        keep_checkpoint(training);
+    training->fitting = NULL;
+    if (fit && status != VKL_ERROR_DEVICE_LOST) {
+        VklStatus finished = vkl_fit_finish(fit, result);
+        status = status < 0 ? status : finished;
+    }
+    vkl_fit_destroy(fit);
+    return status;
+}
+
 /* Trains on the training part. A callback stops it only for a signal, so that VKL_STOPPED needs no look of its own. */
 static int run_fit(Training *training, VklPrep *prep, VklModel *model, VklFitResult *result)
 {
+    bool first = model == training->model;
     const VklWindows *validation = NULL;
     VklWindowSet *train_set = NULL, *validation_set = NULL;
     VklStatus status = vkl_prep_windows(prep, training->table, VKL_PART_TRAIN, &train_set);
@@ -159,7 +217,10 @@ static int run_fit(Training *training, VklPrep *prep, VklModel *model, VklFitRes
     if (status == VKL_OK) {
         VklFitResult fitted;
         progress_begin(&training->progress, training->args->quiet);
-        status = vkl_model_fit(model, &train_set->windows, validation, &training->fit, &fitted);
+        if (first && (training->args->checkpoint || training->args->resume))
+            status = fit_with_checkpoints(training, &train_set->windows, validation, &fitted);
+        else
+            status = vkl_model_fit(model, &train_set->windows, validation, &training->fit, &fitted);
         progress_end(&training->progress);
         if (status == VKL_OK || status == VKL_STOPPED)
             *result = fitted;

@@ -28,7 +28,8 @@ typedef struct TrainArgs {
     double clip_norm, momentum;
     bool refit;
     /* results */
-    const char *output, *plot, *history;
+    const char *output, *plot, *history, *checkpoint, *resume;
+    uint64_t checkpoint_every; /* epochs; 0: the default */
     bool json, quiet;
 } TrainArgs;
 
@@ -43,6 +44,8 @@ typedef struct Training {
     VklLayerDesc layers[LAYERS_MAX];
     uint32_t layer_count;
     VklFitDesc fit;
+    VklFit *fitting;       /* the first fit while it runs, where a checkpoint was asked for */
+    bool unkept;           /* a checkpoint could not be written, which was told */
     VklFitResult result;   /* of the first fit; with a refit, its loss is the refit's, whose model is kept */
     uint64_t refit_epochs; /* 0: no refit */
     double seconds;        /* of all fits */
