@@ -360,6 +360,8 @@ Test(cli, wrong_usage_exits_with_2_and_names_option_and_value)
         {"bench --gemm 2,0,4", "--gemm: '2,0,4' is none of three sizes"},
         {"bench --gemm 2,3,4 --pass train", "--gemm: a product has no training step"},
         {"bench --gemm 2,3,4 --suite", "--gemm: --suite has shapes of its own"},
+        {"bench --agents --suite", "--agents: it goes with a layer's shape alone, and not with --suite"},
+        {"bench --most 0", "--most: 0 is out of range"},
         {"bench --quick", "--quick: it needs --suite"},
         {"bench --only lstm", "--only: it needs --suite"},
         {"bench --markdown t.md", "--markdown: it needs --suite"},
@@ -393,7 +395,8 @@ Test(cli, help_of_each_command_names_its_options)
         {"evaluate --help", "Usage: vklstm evaluate MODEL DATA.csv", "--season --device --json"},
         {"predict --help", "Usage: vklstm predict MODEL DATA.csv", "--steps --output --plot --device"},
         {"bench --help", "Usage: vklstm bench",
-         "--cell --seq --batch --input --hidden --layers --skip-input --gemm --suite --only --quick --output --markdown "
+         "--cell --seq --batch --input --hidden --layers --skip-input --gemm --agents --most --suite --only --quick --output "
+         "--markdown "
          "--roofline "
          "--peak --bandwidth --pass --latency --brief --device --repeat --json"},
     };
@@ -1253,6 +1256,22 @@ Test(cli, bench_measures_each_pass)
         cr_expect_eq(number(object, "reserve_bytes") > 0, strstr(lines[i], "train") != NULL);
         json_decref(object);
     }
+}
+
+Test(cli, bench_steps_agents)
+{
+    json_t *object =
+        run_json("bench --agents --most 40 --cell gru --input 3 --hidden 5 --layers 2 --repeat 1 --device $D --json");
+    const json_t *steps = json_object_get(object, "steps");
+    static const double sizes[] = {1, 3, 10, 30, 40};
+    cr_assert_eq(json_array_size(steps), sizeof sizes / sizeof sizes[0]);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const json_t *row = json_array_get(steps, i);
+        cr_expect_eq(number(row, "agents"), sizes[i]);
+        cr_expect_gt(number(row, "median_us"), 0);
+    }
+    cr_expect_geq(number(object, "dispatches"), 2);
+    json_decref(object);
 }
 
 Test(cli, bench_multiplies_matrices)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench_agents.h"
 #include "bench_suite.h"
 #include "commands.h"
 #include "measure.h"
@@ -22,6 +23,8 @@ typedef struct BenchArgs {
     Shape shape;
     Product gemm;
     bool run_suite, roofline, brief;
+    BenchAgents agents; /* and whether */
+    bool run_agents;
     BenchSuite suite; /* and what it shares with a single shape */
     const char *device;
 } BenchArgs;
@@ -83,6 +86,11 @@ static const Option options[] = {
     FLAG("quick", (BenchArgs, suite.quick), "leave out those that take more than a second or so"),
     TEXT("output", (BenchArgs, suite.output), "FILE", "write the results as JSON"),
     TEXT("markdown", (BenchArgs, suite.markdown), "FILE", "write the results as a table in Markdown"),
+    GROUP("Agents"),
+    FLAG("agents", (BenchArgs, run_agents),
+         "in place of all that, one step of 1, 3, 10 ... agents whose states stay on the device, and the same on the CPU beside "
+         "it"),
+    COUNT("most", (BenchArgs, agents.most), 1, COUNT_MAX, "most agents [10000]"),
     GROUP("Roofline"),
     FLAG("roofline", (BenchArgs, roofline), "time each kernel, and say how near it comes to what the device can do"),
     REAL("peak", (BenchArgs, suite.peak), 0, INFINITY, "GFLOP/s of the device [measured]"),
@@ -203,6 +211,11 @@ static int check(BenchArgs *args)
                                                                     : "markdown");
     if (args->run_suite && args->gemm.m)
         return fail_usage("--gemm: --suite has shapes of its own");
+    if (args->run_agents && (args->run_suite || args->gemm.m || args->roofline || args->brief))
+        return fail_usage("--agents: it goes with a layer's shape alone, and not with --%s", args->run_suite  ? "suite"
+                                                                                             : args->gemm.m   ? "gemm"
+                                                                                             : args->roofline ? "roofline"
+                                                                                                              : "brief");
     if (!args->gemm.m)
         return EXIT_OK;
     if (shape->train)
@@ -220,7 +233,10 @@ static int bench(BenchArgs *args)
     if (status == EXIT_OK)
         status = session_open_device(&session, args->device);
     if (status == EXIT_OK)
-        status = args->run_suite ? bench_suite(session.device, &args->suite) : bench_shape(&session, args);
+        status = args->run_suite    ? bench_suite(session.device, &args->suite)
+                 : args->run_agents ? bench_agents(session.context, session.device, &args->shape,
+                                                   &(BenchAgents){args->agents.most, args->suite.repeat, args->suite.json})
+                                    : bench_shape(&session, args);
     session_close(&session);
     return status;
 }
@@ -228,6 +244,7 @@ static int bench(BenchArgs *args)
 static int run(const Command *command, int argc, char **argv)
 {
     BenchArgs args = {.shape = {.cell = VKL_CELL_LSTM, .seq = 100, .batch = 32, .input = 8, .hidden = 64, .layers = 1},
+                      .agents = {.most = 10000},
                       .suite = {.repeat = 11},
                       .device = "auto"};
     Options parsed;
