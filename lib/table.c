@@ -562,7 +562,7 @@ static VklStatus parse(Reader *reader, struct csv_parser *parser, const char *by
 
 static VklStatus read_file(Reader *reader, struct csv_parser *parser, FILE *file)
 {
-    char bytes[16384], reason[VKL_ERRNO_SIZE];
+    char bytes[4096], reason[VKL_ERRNO_SIZE];
     bool after_return = false, first = true;
     size_t size;
     while ((size = fread(bytes, 1, sizeof(bytes), file)) > 0) {

@@ -4,7 +4,7 @@
 
 typedef VkResult(VKAPI_PTR *PropertiesFunction)(VkPhysicalDevice, uint32_t *, VklVkCooperativeProperties *);
 
-#define MOST 256 /* rows of a driver's list that are looked at: of NVIDIA's and AMD's some thirty */
+#define MOST 128 /* rows of a driver's list that are looked at: of NVIDIA's and AMD's some thirty */
 
 static bool of_halves(const VklVkCooperativeProperties *there)
 {

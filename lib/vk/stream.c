@@ -42,6 +42,7 @@ struct VklVkQueries {
     uint32_t used;
     Timed *timed;
     size_t timed_count, timed_capacity;
+    uint64_t ticks[QUERIES]; /* as they are read: not on the stack, which programs with fibers have little of */
 };
 
 struct VklVkWork {
@@ -250,12 +251,13 @@ static VklStatus queries_read(VklStream *stream, const VklVkWork *work)
 {
     VklVkDevice *device = vkl_vk(stream->device);
     uint64_t mask = device->timestamp_bits < 64 ? (UINT64_C(1) << device->timestamp_bits) - 1 : UINT64_MAX;
-    for (const VklVkQueries *queries = work->queries; queries; queries = queries->next) {
-        uint64_t ticks[QUERIES];
+    for (VklVkQueries *queries = work->queries; queries; queries = queries->next) {
+        uint64_t *ticks = queries->ticks;
         if (!queries->used)
             continue;
-        VkResult result = device->functions.vkGetQueryPoolResults(device->handle, queries->pool, 0, queries->used, sizeof(ticks),
-                                                                  ticks, sizeof(*ticks), VK_QUERY_RESULT_64_BIT);
+        VkResult result =
+            device->functions.vkGetQueryPoolResults(device->handle, queries->pool, 0, queries->used, sizeof(queries->ticks),
+                                                    ticks, sizeof(*ticks), VK_QUERY_RESULT_64_BIT);
         if (result == VK_NOT_READY)
             continue;
         if (result)
