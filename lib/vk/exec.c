@@ -30,6 +30,7 @@ static void keys_finish(Keys *keys)
     vkl_release(keys->keys);
     vkl_release(keys->slots);
     vkl_release(keys->of_op);
+    vkl_release(keys->pipelines);
 }
 
 static bool keys_init(const VklHostMemory *memory, Keys *keys, size_t ops)
