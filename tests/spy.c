@@ -256,13 +256,19 @@ VklVulkanImport spy_import(const App *app)
 
 /* ---- Counts ---- */
 
-unsigned spy_calls(const char *prefix)
+unsigned spy_calls_since(const SpyCounts *then, const char *prefix)
 {
     unsigned sum = 0;
     for (int i = 0; i < FUNCTIONS; i++)
         if (!strncmp(names[i], prefix, strlen(prefix)))
-            sum += atomic_load(&calls[i]);
+            sum += atomic_load(&calls[i]) - then->calls[i];
     return sum;
+}
+
+unsigned spy_calls(const char *prefix)
+{
+    const SpyCounts none = {{0}};
+    return spy_calls_since(&none, prefix);
 }
 
 SpyCounts spy_counts(void)
@@ -285,15 +291,4 @@ unsigned spy_others_since(const SpyCounts *then, const char **first)
         *first = *first ? *first : names[i];
     }
     return others;
-}
-
-void spy_print_since(const char *title, const SpyCounts *then)
-{
-    fprintf(stderr, "%-24s", title);
-    for (int i = 0; i < FUNCTIONS; i++) {
-        unsigned passed = atomic_load(&calls[i]) - then->calls[i];
-        if (passed)
-            fprintf(stderr, " %s %u", names[i], passed);
-    }
-    fputc('\n', stderr);
 }

@@ -42,8 +42,8 @@ typedef struct SpyCounts {
 SpyCounts spy_counts(void);
 /* Calls since then that record nothing: names that do not begin with vkCmd. The first such name, or NULL. */
 unsigned spy_others_since(const SpyCounts *then, const char **first);
-/* Prints the calls since then by name. */
-void spy_print_since(const char *title, const SpyCounts *then);
+/* As spy_calls(), since then. */
+unsigned spy_calls_since(const SpyCounts *then, const char *prefix);
 
 /* The import of a program's device through the spy; with a messenger, also names. */
 VklVulkanImport spy_import(const App *app);

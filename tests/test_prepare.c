@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * What happens before a frame, so that nothing but recording happens in it: pipelines are compiled side by side and once each, with progress,
- * from a cache that was kept. The program is a guest's host, and the spy sees every call. */
+ * What happens before a frame, and what in it: pipelines are compiled side by side and once each, with progress, from a cache that was kept; then a
+ * frame only records. The program is a guest's host, and the spy sees every call. */
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
 
 #include "harness.h"
+#include "heap.h"
 #include "internal.h"
 #include "spy.h"
 
@@ -64,6 +65,8 @@ typedef struct Guest {
     VklDevice *device;
 } Guest;
 
+static Heap heap; /* of every guest */
+
 static void on_log(void *user, VklLogLevel level, const char *message)
 {
     (void)user;
@@ -79,6 +82,7 @@ static Guest guest_start(bool parallel, Progress *progress)
     desc.parallel = parallel ? on_threads : NULL;
     desc.prepared = progress ? on_prepared : NULL;
     desc.prepared_user = progress;
+    desc.memory = heap_memory(&heap);
     cr_assert_eq(vkl_context_create(&desc, &guest.context), VKL_OK);
     VklVulkanImport import = spy_import(&guest.app);
     import.limits = test_limits();
@@ -90,6 +94,7 @@ static void guest_stop(Guest *guest)
 {
     vkl_device_destroy(guest->device);
     vkl_context_destroy(guest->context);
+    cr_assert_eq(atomic_load(&heap.live), 0ul, "%lu blocks were not given back", atomic_load(&heap.live));
     app_check_usable(&guest->app);
     app_stop(&guest->app);
 }
@@ -434,5 +439,197 @@ Test(cache, wrong_arguments_are_refused)
     TEST_OK(guest.context, vkl_device_cache_put(cpu, NULL, 0));
     cr_assert_eq(vkl_device_cache_put(cpu, data, 8), VKL_ERROR_FORMAT);
     vkl_device_destroy(cpu);
+    guest_stop(&guest);
+}
+
+/* ---- Frames ---- */
+
+/* What is recorded in one frame. */
+typedef VklStatus (*Frame)(void *data, VklStream *stream);
+
+/* Records it into the program's command buffer, again and again: the stream is wrapped once. Nothing but recording happens, from the frame number
+ * `warm` on; before, the library may still prepare. */
+static void check_frames(Guest *guest, const char *title, Frame frame, void *data, int warm)
+{
+    VklStream *stream = NULL;
+    TEST_OK(guest->context, vkl_stream_wrap_vulkan(guest->device, guest->app.commands, &stream));
+    for (int i = 0; i < warm + 3; i++) {
+        app_begin(guest->app.commands);
+        const SpyCounts then = spy_counts();
+        const unsigned long allocated = atomic_load(&heap.calls), live = atomic_load(&heap.live);
+        VklStatus status = frame(data, stream);
+        const unsigned long allocations = atomic_load(&heap.calls) - allocated;
+        const char *other;
+        const unsigned others = spy_others_since(&then, &other), all = spy_calls_since(&then, "vk");
+        cr_assert_eq(status, VKL_OK, "%s: %s", title, vkl_stream_error(stream));
+        if (i >= warm) {
+            cr_assert_eq(others, 0u, "%s, frame %d: %u calls that record nothing, %s the first", title, i, others, other);
+            cr_assert_eq(allocations, 0ul, "%s, frame %d: %lu allocations", title, i, allocations);
+            cr_assert_eq(atomic_load(&heap.live), live);
+            cr_assert_gt(all, 0u, "%s recorded nothing", title);
+        }
+        if (i == warm)
+            cr_log_info("| %s | %u | %u | %u | %lu |\n", title, spy_calls_since(&then, "vkCmdDispatch"), all - others, others,
+                        allocations);
+        app_run(&guest->app, guest->app.commands);
+    }
+    vkl_stream_destroy(stream);
+}
+
+static VklStatus record_exec(void *data, VklStream *stream)
+{
+    return vkl_exec_record(data, stream);
+}
+
+typedef struct Copy {
+    VklSlice to, from;
+} Copy;
+
+static VklStatus record_copies(void *data, VklStream *stream)
+{
+    const Copy *copy = data;
+    VklStatus status = vkl_stream_fill(stream, copy->from, 7, 16);
+    return status ? status : vkl_stream_copy(stream, copy->to, copy->from, 16);
+}
+
+/* Without a prepared exec: what such a call has prepared is found again. */
+static VklStatus record_forward(void *data, VklStream *stream)
+{
+    const Layer *layer = data;
+    return vkl_rnn_forward(layer->rnn, stream, &layer->forward);
+}
+
+Test(frame, of_a_layer_only_records)
+{
+    for (VklCell cell = VKL_CELL_LSTM; cell <= VKL_CELL_RNN_TANH; cell++) {
+        static const char *const titles[3][2] = {
+            {"forward, LSTM", "backward, LSTM"}, {"forward, GRU", "backward, GRU"}, {"forward, RNN", "backward, RNN"}};
+        Guest guest = guest_start(false, NULL);
+        Layer layer = layer_of(&guest, cell, 2);
+        VklExec *execs[2] = {NULL};
+        TEST_OK(guest.context, prepare_both(&layer, execs));
+        for (int i = 0; i < 2; i++)
+            check_frames(&guest, titles[cell][i], record_exec, execs[i], 0);
+        destroy_both(execs);
+        check_frames(&guest, "vkl_rnn_forward() again", record_forward, &layer, 1);
+        layer_finish(&layer);
+        guest_stop(&guest);
+    }
+}
+
+Test(frame, of_an_optimizer_and_copies_only_records)
+{
+    Guest guest = guest_start(false, NULL);
+    VklBuffer *params = test_buffer(guest.device, NULL, 100), *grads = test_buffer(guest.device, NULL, 100);
+    VklOptimizerDesc desc = vkl_optimizer_desc(VKL_OPTIMIZER_ADAM);
+    desc.clip_norm = 1;
+    VklOptimizer *optimizer = NULL;
+    VklExec *exec = NULL;
+    TEST_OK(guest.context, vkl_optimizer_create(guest.device, &desc, 100, &optimizer));
+    TEST_OK(guest.context, vkl_optimizer_prepare(optimizer, vkl_slice(params, 0), vkl_slice(grads, 0), &exec));
+    check_frames(&guest, "optimizer, Adam with clipping", record_exec, exec, 0);
+    check_frames(&guest, "a fill and a copy", record_copies, &(Copy){vkl_slice(params, 0), vkl_slice(grads, 0)}, 0);
+    vkl_exec_destroy(exec);
+    vkl_optimizer_destroy(optimizer);
+    vkl_buffer_destroy(params);
+    vkl_buffer_destroy(grads);
+    guest_stop(&guest);
+}
+
+enum { AGENTS = 300, WINDOWS = 20, STEPS = 4 };
+
+typedef struct Training {
+    VklFit *fit;
+    uint32_t recorded;
+} Training;
+
+static VklStatus record_training(void *data, VklStream *stream)
+{
+    Training *training = data;
+    return vkl_fit_record(training->fit, stream, 2, &training->recorded);
+}
+
+Test(frame, of_a_model_only_records)
+{
+    Guest guest = guest_start(false, NULL);
+    const VklLayerDesc layers[] = {vkl_layer_lstm(8), vkl_layer_gru(5), vkl_layer_dense(2, VKL_ACTIVATION_TANH)};
+    VklModel *model = NULL;
+    TEST_OK(guest.context, vkl_model_create(guest.device, 3, layers, 3, 1, &model));
+
+    VklModelStepSizes sizes = {.struct_size = sizeof(sizes)};
+    TEST_OK(guest.context, vkl_model_step_sizes(model, AGENTS, &sizes));
+    const uint64_t bytes[] = {sizes.params, sizes.x, sizes.y, sizes.state, AGENTS * 4, 4, sizes.workspace};
+    AppBuffer own[7];
+    VklBuffer *wrapped[7];
+    for (int i = 0; i < 7; i++) {
+        own[i] = app_buffer(&guest.app, bytes[i]);
+        TEST_OK(guest.context, vkl_buffer_wrap_vulkan(guest.device, own[i].handle, bytes[i], &wrapped[i]));
+    }
+    VklModelStep step = vkl_model_step_args(AGENTS);
+    VklSlice *const slices[] = {&step.params, &step.x, &step.y, &step.state, &step.reset, &step.count, &step.workspace};
+    for (int i = 0; i < 7; i++)
+        *slices[i] = vkl_slice(wrapped[i], 0);
+    *(uint32_t *)own[5].host = 17;
+    VklExec *exec = NULL;
+    TEST_OK(guest.context, vkl_model_prepare_step(model, &step, &exec));
+    check_frames(&guest, "a step of a model, count on the device", record_exec, exec, 0);
+
+    float series[(WINDOWS + STEPS) * 3], targets[WINDOWS * 2];
+    uint32_t starts[WINDOWS];
+    test_random(series, (WINDOWS + STEPS) * 3, 1, 1);
+    test_random(targets, WINDOWS * 2, 2, 1);
+    for (uint32_t i = 0; i < WINDOWS; i++)
+        starts[i] = i;
+    VklWindows windows = {.struct_size = sizeof(windows),
+                          .count = WINDOWS,
+                          .steps = STEPS,
+                          .features = 3,
+                          .outputs = 2,
+                          .rows = WINDOWS + STEPS,
+                          .series = series,
+                          .starts = starts,
+                          .targets = targets};
+    VklFitDesc desc = vkl_fit_desc();
+    desc.epochs = 2;
+    desc.batch_size = 2; /* ten steps, more than are recorded */
+    Training training = {NULL, 0};
+    TEST_OK(guest.context, vkl_fit_create(model, &windows, NULL, &desc, &training.fit));
+    check_frames(&guest, "two training steps", record_training, &training, 0);
+    cr_assert_eq(training.recorded, 2u);
+    TEST_OK(guest.context, vkl_fit_collect(training.fit));
+    vkl_fit_destroy(training.fit);
+
+    vkl_exec_destroy(exec);
+    for (int i = 0; i < 7; i++) {
+        vkl_buffer_destroy(wrapped[i]);
+        app_buffer_destroy(&guest.app, &own[i]);
+    }
+    vkl_model_destroy(model);
+    guest_stop(&guest);
+}
+
+/* A wrapped stream keeps what it has seen, once. */
+enum { MANY = 20 };
+
+static VklStatus record_many(void *data, VklStream *stream)
+{
+    VklExec *const *execs = data;
+    VklStatus status = VKL_OK;
+    for (int i = 0; i < 10 * MANY && !status; i++)
+        status = vkl_exec_record(execs[i % MANY], stream);
+    return status;
+}
+
+Test(frame, of_many_prepared_pieces_only_records)
+{
+    Guest guest = guest_start(false, NULL);
+    Layer layer = layer_of(&guest, VKL_CELL_RNN_TANH, 1);
+    VklExec *execs[MANY];
+    for (int i = 0; i < MANY; i++)
+        TEST_OK(guest.context, vkl_rnn_prepare_forward(layer.rnn, &layer.forward, &execs[i]));
+    check_frames(&guest, "twenty pieces, ten times", record_many, execs, 0);
+    for (int i = 0; i < MANY; i++)
+        vkl_exec_destroy(execs[i]);
+    layer_finish(&layer);
     guest_stop(&guest);
 }

@@ -460,10 +460,10 @@ static VkResult work_close(const VklVkDevice *device, VklVkWork *work)
     return device->functions.vkEndCommandBuffer(recorded(work));
 }
 
-/* Holds a reference to an exec until the work is done. Repeated ones are next to each other, mostly. */
-static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, VklExec *exec)
+/* Holds a reference to an exec until the work is done. Repeated ones are found among the latest `near`. */
+static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, size_t near, VklExec *exec)
 {
-    for (size_t i = *count; i && i + 8 > *count; i--)
+    for (size_t i = *count; i && *count - i < near; i--)
         if ((*execs)[i - 1] == exec)
             return true;
     VklExec **larger = with_room(exec->device->caps.memory, *execs, *count, capacity, sizeof(**execs));
@@ -728,7 +728,7 @@ VklStatus vkl_vk_stream_commands(VklStream *stream, VklExec *exec, VkCommandBuff
 {
     VklVkStream *vk = stream->impl;
     if (vk->wrapped) {
-        if (exec && !work_hold(&vk->execs, &vk->exec_count, &vk->exec_capacity, exec))
+        if (exec && !work_hold(&vk->execs, &vk->exec_count, &vk->exec_capacity, SIZE_MAX, exec))
             return no_memory(stream, "a reference");
         *commands = vk->wrapped;
         return VKL_OK;
@@ -737,7 +737,7 @@ VklStatus vkl_vk_stream_commands(VklStream *stream, VklExec *exec, VkCommandBuff
     VklStatus status = work_recording(stream, &work);
     if (status)
         return status;
-    if (exec && !work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec))
+    if (exec && !work_hold(&work->execs, &work->exec_count, &work->exec_capacity, 8, exec))
         return no_memory(stream, "a reference");
     *commands = recorded(work);
     return VKL_OK;
@@ -971,7 +971,7 @@ VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer
             drop(stream);
             return fail(stream, result, "vkEndCommandBuffer", "the recorded work is dropped");
         }
-        if (!work_hold(&work->execs, &work->exec_count, &work->exec_capacity, exec) || !list_room(stream, work, repeats))
+        if (!work_hold(&work->execs, &work->exec_count, &work->exec_capacity, 8, exec) || !list_room(stream, work, repeats))
             return no_memory(stream, "a replay");
         for (uint32_t i = 0; i < repeats; i++)
             work->list[work->list_count++] = commands;
