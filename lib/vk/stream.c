@@ -457,7 +457,10 @@ static VkResult work_close(const VklVkDevice *device, VklVkWork *work)
         return VK_SUCCESS;
     work->open = false;
     work->list[work->list_count++] = recorded(work);
-    return device->functions.vkEndCommandBuffer(recorded(work));
+    VkResult result = device->functions.vkEndCommandBuffer(recorded(work));
+    if (result) /* nobody knows its state: another takes its place, and it goes with the pool */
+        work->own[work->used - 1] = VK_NULL_HANDLE;
+    return result;
 }
 
 /* Holds a reference to an exec until the work is done. Repeated ones are found among the latest `near`. */
