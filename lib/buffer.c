@@ -20,8 +20,9 @@ VklStatus vkl_buffer_create(VklDevice *device, VklBufferUsage usage, uint64_t si
         return vkl_fail(context, NULL, VKL_ERROR_LIMIT,
                         "vkl_buffer_create: size is %llu bytes; '%s' allows %llu in one allocation", (unsigned long long)size,
                         device->info.name, (unsigned long long)device->info.limits.allocation_size);
-    if (atomic_load(&device->lost))
-        return vkl_fail(context, NULL, VKL_ERROR_DEVICE_LOST, "vkl_buffer_create: the device '%s' is lost", device->info.name);
+    VklStatus status = vkl_device_alive(device, NULL, "vkl_buffer_create");
+    if (status)
+        return status;
     VklBuffer *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_buffer_create: the host refused %zu bytes", sizeof(*made));
@@ -29,7 +30,7 @@ VklStatus vkl_buffer_create(VklDevice *device, VklBufferUsage usage, uint64_t si
     made->usage = usage;
     made->size = (size + 3) & ~(uint64_t)3;
     made->id = atomic_fetch_add(&device->next_id, 1);
-    VklStatus status = device->backend->buffer_create(made);
+    status = device->backend->buffer_create(made);
     if (status) {
         vkl_release(made);
         return status;

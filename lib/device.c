@@ -84,6 +84,13 @@ VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const V
     return VKL_OK;
 }
 
+VklStatus vkl_device_alive(const VklDevice *device, VklError *error, const char *call)
+{
+    if (!atomic_load(&device->lost))
+        return VKL_OK;
+    return vkl_fail(device->context, error, VKL_ERROR_DEVICE_LOST, "%s: the device '%s' is lost", call, device->info.name);
+}
+
 static bool contains(const char *text, const char *part)
 {
     size_t length = strlen(part);

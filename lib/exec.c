@@ -56,11 +56,10 @@ VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots
     VklStatus status = plan->status;
     if (status) {
         vkl_fail(device->context, error, status, "%s: %s", caller, plan->error);
-    } else if (atomic_load(&device->lost)) {
-        status =
-            vkl_fail(device->context, error, VKL_ERROR_DEVICE_LOST, "%s: the device '%s' is lost", caller, device->info.name);
     } else {
-        status = check_slots(device, plan, slots, caller, error);
+        status = vkl_device_alive(device, error, caller);
+        if (!status)
+            status = check_slots(device, plan, slots, caller, error);
         if (!status)
             status = check_overlaps(device, plan, slots, caller, error);
     }

@@ -78,6 +78,8 @@ struct VklDevice {
 void vkl_caps_from_info(VklCaps *caps, const VklDeviceInfo *info);
 /* Lowers `info->limits` to the fields of `limits` that are not 0. */
 void vkl_limits_lower(VklDeviceLimits *limits, const VklDeviceLimits *lower);
+/* VKL_ERROR_DEVICE_LOST once it is; `call` begins the sentence. */
+VklStatus vkl_device_alive(const VklDevice *device, VklError *error, const char *call);
 /* Allocates a device of a backend with context, info and caps filled in. */
 VklStatus vkl_device_new(VklContext *context, const VklBackend *backend, const VklDeviceInfo *info, VklDevice **device);
 VklStatus vkl_cpu_device_create(VklContext *context, const VklDeviceLimits *limits, VklDevice **device);

@@ -7,12 +7,15 @@ VklStatus vkl_stream_create(VklDevice *device, VklStream **stream)
         return VKL_ERROR_INVALID;
     if (!stream)
         return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "vkl_stream_create: stream is NULL");
+    VklStatus status = vkl_device_alive(device, NULL, "vkl_stream_create");
+    if (status)
+        return status;
     VklStream *made = vkl_allocate(device->caps.memory, 1, sizeof(*made));
     if (!made)
         return vkl_fail(device->context, NULL, VKL_ERROR_HOST_MEMORY, "vkl_stream_create: the host refused %zu bytes",
                         sizeof(*made));
     made->device = device;
-    VklStatus status = device->backend->stream_create(made);
+    status = device->backend->stream_create(made);
     if (status) {
         vkl_release(made);
         return status;
@@ -37,10 +40,7 @@ const char *vkl_stream_error(const VklStream *stream)
 
 static VklStatus check_alive(VklStream *stream, const char *call)
 {
-    if (atomic_load(&stream->device->lost))
-        return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_DEVICE_LOST, "%s: the device '%s' is lost", call,
-                        stream->device->info.name);
-    return VKL_OK;
+    return vkl_device_alive(stream->device, &stream->error, call);
 }
 
 static VklStatus check_slice(VklStream *stream, const char *call, const char *name, VklSlice slice, uint64_t size)

@@ -1097,11 +1097,8 @@ VklStatus vkl_vk_piece_look(VklTimer *timer, double *nanoseconds)
 VklStatus vkl_vk_fence_wait(VklFence *fence, uint64_t timeout_ns)
 {
     const FencePoint *point = fence->impl;
-    VklDevice *device = fence->stream->device;
-    if (atomic_load(&device->lost))
-        return vkl_fail(device->context, &fence->stream->error, VKL_ERROR_DEVICE_LOST, "vkl_fence_wait: the device '%s' is lost",
-                        device->info.name);
-    return wait_for(fence->stream, point->serial, timeout_ns);
+    VklStatus status = vkl_device_alive(fence->stream->device, &fence->stream->error, "vkl_fence_wait");
+    return status ? status : wait_for(fence->stream, point->serial, timeout_ns);
 }
 
 void vkl_vk_fence_destroy(VklFence *fence)
