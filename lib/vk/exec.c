@@ -264,6 +264,7 @@ static VklStatus make_sets(VklExec *exec, VklVkExec *vk, const Keys *keys, VklEr
     };
     VkResult result =
         vk_device->functions.vkCreateDescriptorPool(vk_device->handle, &pool_info, vk_device->allocation, &vk->descriptors);
+    VKL_VK_NULL_UNLESS(!result, vk->descriptors);
     if (result) {
         status = vkl_vk_fail(device->context, device, error, result, "vkCreateDescriptorPool", "%u descriptor sets", count);
         goto out;
@@ -512,6 +513,7 @@ static VkResult record_replay(VklExec *exec, const char **call)
         };
         *call = "vkCreateCommandPool";
         result = device->functions.vkCreateCommandPool(device->handle, &info, device->allocation, &vk->pool);
+        VKL_VK_NULL_UNLESS(!result, vk->pool);
         if (result)
             return result;
     }

@@ -55,12 +55,15 @@ static VkResult create_instance(VklContext *context, VklVulkan *vulkan)
     };
     vulkan->api_version = wishes.api_version_known;
     result = create(&info, NULL, &vulkan->instance);
+    VKL_VK_NULL_UNLESS(!result, vulkan->instance);
     if (result)
         return result;
     if (vkl_vk_instance_functions(&vulkan->functions, get, vulkan->instance))
         return VK_ERROR_INCOMPATIBLE_DRIVER;
-    if (debug && vulkan->functions.vkCreateDebugUtilsMessengerEXT)
+    if (debug && vulkan->functions.vkCreateDebugUtilsMessengerEXT) {
         result = vulkan->functions.vkCreateDebugUtilsMessengerEXT(vulkan->instance, &messenger, NULL, &vulkan->messenger);
+        VKL_VK_NULL_UNLESS(!result, vulkan->messenger);
+    }
     return result;
 }
 

@@ -27,6 +27,7 @@ static VkResult create_layouts(VklVkDevice *vk, uint32_t bindings, const char **
     *call = "vkCreateDescriptorSetLayout";
     VkResult result =
         vk->functions.vkCreateDescriptorSetLayout(vk->handle, &set_info, vk->allocation, &pipelines->set_layouts[bindings]);
+    VKL_VK_NULL_UNLESS(!result, pipelines->set_layouts[bindings]);
     if (result)
         return result;
     VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof(VklArgs)};
@@ -38,7 +39,9 @@ static VkResult create_layouts(VklVkDevice *vk, uint32_t bindings, const char **
         .pPushConstantRanges = &range,
     };
     *call = "vkCreatePipelineLayout";
-    return vk->functions.vkCreatePipelineLayout(vk->handle, &info, vk->allocation, &pipelines->layouts[bindings]);
+    result = vk->functions.vkCreatePipelineLayout(vk->handle, &info, vk->allocation, &pipelines->layouts[bindings]);
+    VKL_VK_NULL_UNLESS(!result, pipelines->layouts[bindings]);
+    return result;
 }
 
 VklStatus vkl_vk_pipelines_init(VklDevice *device)
@@ -47,6 +50,7 @@ VklStatus vkl_vk_pipelines_init(VklDevice *device)
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     const char *call = "vkCreatePipelineCache";
     VkResult result = vk->functions.vkCreatePipelineCache(vk->handle, &info, vk->allocation, &vk->pipelines.cache);
+    VKL_VK_NULL_UNLESS(!result, vk->pipelines.cache);
     for (uint32_t bindings = 1; !result && bindings <= VKL_BINDINGS && bindings <= device->info.limits.storage_buffers;
          bindings++)
         result = create_layouts(vk, bindings, &call);

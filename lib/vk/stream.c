@@ -350,6 +350,7 @@ static VklStatus work_create(VklStream *stream, VklVkWork **work)
     made->list = list;
     VkFenceCreateInfo fence_info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
     VkResult result = device->functions.vkCreateFence(device->handle, &fence_info, device->allocation, &made->fence);
+    VKL_VK_NULL_UNLESS(!result, made->fence);
     VklStatus status = result ? fail(stream, result, "vkCreateFence", "of a stream") : commands_allocate(stream, &made->own[0]);
     if (status)
         work_destroy(stream->device, made);
@@ -645,6 +646,7 @@ VklStatus vkl_vk_stream_create(VklStream *stream)
     };
     const char *call = "vkCreateCommandPool";
     VkResult result = device->functions.vkCreateCommandPool(device->handle, &info, device->allocation, &vk->pool);
+    VKL_VK_NULL_UNLESS(!result, vk->pool);
     if (!result)
         result = record_tail(device, vk, &call);
     if (result) {

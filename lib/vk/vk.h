@@ -93,6 +93,13 @@ void vkl_vk_buffer_destroy(VklBuffer *buffer);
 VklStatus vkl_vk_buffer_flush(VklBuffer *buffer, uint64_t offset, uint64_t size);
 VklStatus vkl_vk_buffer_invalidate(VklBuffer *buffer, uint64_t offset, uint64_t size);
 
+/* What a call that failed leaves in its output is undefined: this is for outputs that somebody looks at afterwards, to destroy them. */
+#define VKL_VK_NULL_UNLESS(made, handle) \
+    do {                                 \
+        if (!(made))                     \
+            (handle) = VK_NULL_HANDLE;   \
+    } while (0)
+
 /* ---- Pipelines ---- */
 
 typedef enum VklVkPipelineState { VKL_VK_PIPELINE_ABSENT, VKL_VK_PIPELINE_COMPILING, VKL_VK_PIPELINE_READY } VklVkPipelineState;
