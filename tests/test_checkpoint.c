@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "heap.h"
 #include "internal.h"
 #include "trainee.h"
 #ifdef VKL_WITH_VULKAN
@@ -448,6 +449,54 @@ Test(checkpoint, wrong_calls_are_refused_by_name)
     vkl_fit_destroy(fit);
     vkl_model_destroy(trainee.model);
     CLOSE;
+}
+
+/* ---- Refused memory ---- */
+
+/* Each allocation of a checkpoint is refused once, and each of reading it; the call is then made again, or the VklFit, and training goes on as if
+ * nothing had happened. */
+Test(checkpoint, memory_that_is_refused_is_told_and_costs_nothing_else)
+{
+    Heap heap = {0};
+    VklContext *context = test_context_with(heap_memory(&heap));
+    VklDevice *device = test_device(context);
+    Trainee want, trainee;
+    unsigned long written = 0, read = 0;
+    trainee_at_once(&want, context, device, NULL);
+    trainee_start(&trainee, context, device);
+    VklFit *fit = trainee_fit(&trainee);
+    cr_assert_eq(do_batches(&trainee, fit, 15), VKL_OK);
+    Bytes kept = checkpoint_of(fit);
+    for (bool met = true; met; written++) {
+        Bytes again = {NULL, 0};
+        atomic_store(&heap.refuse, written + 1);
+        VklStatus status = vkl_fit_checkpoint_memory(fit, NULL, &again.data, &again.size);
+        met = atomic_exchange(&heap.refuse, 0) == 0;
+        cr_assert_eq(status, met ? VKL_ERROR_HOST_MEMORY : VKL_OK, "allocation %lu: status %d", written + 1, (int)status);
+        cr_assert(met || again.size > 0);
+        vkl_free(again.data);
+    }
+    vkl_fit_destroy(fit);
+    fit = trainee_fit(&trainee);
+    for (bool met = true; met; read++) {
+        atomic_store(&heap.refuse, read + 1);
+        VklStatus status = vkl_fit_resume_memory(fit, kept.data, kept.size);
+        met = atomic_exchange(&heap.refuse, 0) == 0;
+        cr_assert_eq(status, met ? VKL_ERROR_HOST_MEMORY : VKL_OK, "allocation %lu: status %d", read + 1, (int)status);
+        if (met) {
+            vkl_fit_destroy(fit);
+            fit = trainee_fit(&trainee);
+        }
+    }
+    cr_assert(written > 20 && read > 20, "%lu and %lu allocations", written, read);
+    run_to_the_end(&trainee, fit, NULL);
+    vkl_fit_destroy(fit);
+    trainee_check_same("after refusals", &trainee, &want);
+    vkl_free(kept.data);
+    vkl_model_destroy(trainee.model);
+    vkl_model_destroy(want.model);
+    CLOSE;
+    cr_assert_eq(atomic_load(&heap.live), 0, "%lu blocks", atomic_load(&heap.live));
 }
 
 /* ---- A lost device ---- */

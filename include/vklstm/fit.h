@@ -103,7 +103,8 @@ VKL_API VklStatus vkl_fit_checkpoint_memory(VklFit *fit, const VklPrep *prep, vo
  * others. On the same device it goes on with the same bits as if nothing had happened (also in another process, and on another VklDevice made of it); on
  * any other device, or with another path of a layer, within the error budget of docs/numerics.md. Waits.
  * Errors: VKL_ERROR_INVALID (other layers, windows or description: the first difference is named; training has begun), VKL_ERROR_FORMAT (no checkpoint,
- * damaged), VKL_ERROR_IO, memory, VKL_ERROR_DEVICE_LOST. A refused call has changed nothing. */
+ * damaged), VKL_ERROR_IO, memory, VKL_ERROR_DEVICE_LOST. A call that is
+ * refused for what the file holds has changed nothing; after a failure of memory or device the VklFit is of no use, and another is made. */
 VKL_API VklStatus vkl_fit_resume(VklFit *fit, const char *path);
 VKL_API VklStatus vkl_fit_resume_memory(VklFit *fit, const void *data, size_t size);
 
