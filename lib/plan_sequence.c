@@ -5,6 +5,10 @@
 #include "internal.h"
 #include "plan_build.h"
 
+/* Of an op, whatever the device could do at once: a long sequence can then be cut to a budget of time (pace.c), and what a dispatch costs is little
+ * beside so many steps. */
+#define STEPS_MOST 512
+
 /* `count` elements at `first`, and again at each of `slots` slots on. */
 static void cover_walk(Cover *cover, VklArray first, uint64_t slots, uint64_t step, bool down, uint64_t count)
 {
@@ -290,7 +294,7 @@ static void emit(VklPlan *plan, const VklSequence *sequence, bool backward)
                       (unsigned long long)sequence->units);
         return;
     }
-    uint64_t most = smaller(sequence->steps, shape.steps);
+    uint64_t most = smaller(sequence->steps, smaller(shape.steps, STEPS_MOST));
     while (most > 1 && !parts_fit(plan, sequence, backward, most)) {
         if (sequence->directions == 2) {
             for (uint64_t d = 0; d < 2; d++) {

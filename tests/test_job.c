@@ -47,13 +47,13 @@ typedef struct Sequence {
     size_t numbers; /* of y */
 } Sequence;
 
-static Sequence make_sequence(VklDevice *device, uint64_t T)
+static Sequence make_sequence(VklDevice *device, VklRnnPath path, uint64_t T)
 {
     VklContext *context = vkl_device_context(device);
     Sequence made = {.numbers = (size_t)T * H};
     VklRnnDesc desc = vkl_rnn_desc(VKL_CELL_LSTM, I, H);
     VklRnnSizes sizes;
-    desc.path = VKL_RNN_PATH_PIECES; /* some kernels for each time step, on every device */
+    desc.path = path;
     TEST_OK(context, vkl_rnn_create(device, &desc, &made.rnn));
     TEST_OK(context, vkl_rnn_sizes(made.rnn, T, 1, &sizes));
     float *params = calloc(1, sizes.params), *x = malloc((size_t)T * I * sizeof(*x));
@@ -94,12 +94,15 @@ static float *read_sequence(VklDevice *device, Sequence *sequence)
 Test(job, a_long_sequence_in_pieces_gives_the_same_bits)
 {
     static const struct {
+        VklRnnPath path; /* PIECES: some kernels for each time step, on every device; AUTO: perhaps many time steps in one */
         uint64_t T;
         double microseconds;
-    } cases[] = {{65, 0}, {257, 20}, {1000, 200}, {10000, 5000}, {10000, 1e9}};
+    } cases[] = {{VKL_RNN_PATH_PIECES, 65, 0},      {VKL_RNN_PATH_PIECES, 257, 20}, {VKL_RNN_PATH_PIECES, 10000, 5000},
+                 {VKL_RNN_PATH_PIECES, 10000, 1e9}, {VKL_RNN_PATH_AUTO, 10000, 0},  {VKL_RNN_PATH_AUTO, 10000, 300},
+                 {VKL_RNN_PATH_AUTO, 1, 0}};
     OPEN;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        Sequence sequence = make_sequence(device, cases[i].T);
+        Sequence sequence = make_sequence(device, cases[i].path, cases[i].T);
         VklStream *stream;
         TEST_OK(context, vkl_stream_create(device, &stream));
         TEST_OK(context, vkl_exec_record(sequence.exec, stream));
@@ -111,6 +114,7 @@ Test(job, a_long_sequence_in_pieces_gives_the_same_bits)
         float *got = read_sequence(device, &sequence);
         cr_assert(!memcmp(got, want, sequence.numbers * sizeof(*got)), "case %zu", i);
         cr_assert_eq(stream->stats.dispatches - before.dispatches, sequence.exec->plan.count);
+        cr_assert_geq(sequence.exec->plan.count, cases[i].T / 512, "no kernel goes through more time steps");
         if (cases[i].microseconds == 0)
             cr_assert_eq(pieces, sequence.exec->plan.count, "a kernel each");
         if (cases[i].microseconds >= 1e9) /* however slow the machine is */
@@ -179,7 +183,7 @@ Test(job, wrong_calls_are_refused_by_name)
 {
     OPEN;
     VklDevice *cpu = test_device_cpu(context);
-    Sequence sequence = make_sequence(device, 17);
+    Sequence sequence = make_sequence(device, VKL_RNN_PATH_PIECES, 17);
     VklStream *stream, *other;
     VklJob *job = NULL;
     TEST_OK(context, vkl_stream_create(device, &stream));
@@ -216,7 +220,7 @@ Test(job, while_a_piece_runs_nothing_is_submitted)
     VklVulkanImport import = spy_import(&app);
     VklDevice *device = NULL;
     TEST_OK(context, vkl_device_import_vulkan(context, &import, &device));
-    Sequence sequence = make_sequence(device, 17);
+    Sequence sequence = make_sequence(device, VKL_RNN_PATH_PIECES, 17);
     VklStream *stream;
     VklJob *job = NULL;
     TEST_OK(context, vkl_stream_create(device, &stream));
@@ -251,7 +255,7 @@ Test(job, a_piece_that_was_refused_is_submitted_by_the_next_call)
     VklVulkanImport import = spy_import(&app);
     VklDevice *device = NULL;
     TEST_OK(context, vkl_device_import_vulkan(context, &import, &device));
-    Sequence sequence = make_sequence(device, 65);
+    Sequence sequence = make_sequence(device, VKL_RNN_PATH_PIECES, 65);
     VklStream *stream;
     TEST_OK(context, vkl_stream_create(device, &stream));
     TEST_OK(context, vkl_exec_record(sequence.exec, stream));
