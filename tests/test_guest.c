@@ -2,6 +2,7 @@
  *
  * What a program decides about a guest on its device: what it enables, which queue families share its buffers, where device memory comes from, who allocates
  * for the driver; and two such programs, with a device of the library's own beside them, in one process. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,6 +296,78 @@ Test(guest, buffers_are_shared_among_the_queue_families_that_are_named)
     import.queue_families = NULL;
     cr_assert_eq(vkl_device_import_vulkan(context, &import, &device), VKL_ERROR_INVALID);
     vkl_context_destroy(context);
+    app_check_usable(&app);
+    app_stop(&app);
+}
+
+/* ---- The queue's lock ---- */
+
+static void lock(void *user, uint32_t family, uint32_t index)
+{
+    (void)family, (void)index;
+    pthread_mutex_lock(user);
+}
+
+static void unlock(void *user, uint32_t family, uint32_t index)
+{
+    (void)family, (void)index;
+    pthread_mutex_unlock(user);
+}
+
+typedef struct Submitter {
+    VklDevice *device;
+    VklBuffer *buffer;
+    pthread_mutex_t *held; /* NULL, or what is locked around each submit */
+    VklStatus status;
+} Submitter;
+
+static void *submit(void *data)
+{
+    Submitter *mine = data;
+    VklStream *stream = NULL;
+    mine->status = vkl_stream_create(mine->device, &stream);
+    for (int i = 0; i < 300 && !mine->status; i++) {
+        mine->status = vkl_stream_fill(stream, vkl_slice(mine->buffer, 0), 1, 4);
+        if (mine->held)
+            pthread_mutex_lock(mine->held);
+        if (!mine->status)
+            mine->status = vkl_stream_submit(stream, NULL);
+        if (mine->held)
+            pthread_mutex_unlock(mine->held);
+    }
+    vkl_stream_destroy(stream);
+    return NULL;
+}
+
+Test(guest, a_thread_that_holds_the_queues_lock_may_submit_beside_another)
+{
+    App app = app_start();
+    pthread_mutex_t mutex;
+    pthread_mutexattr_t twice;
+    pthread_mutexattr_init(&twice);
+    pthread_mutexattr_settype(&twice, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&mutex, &twice);
+    VklContext *context = test_context();
+    VklVulkanImport import = import_of(&app);
+    import.lock_queue = lock;
+    import.unlock_queue = unlock;
+    import.lock_user = &mutex;
+    VklDevice *device = import_device(context, &import);
+    Submitter submitters[2];
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        submitters[i] = (Submitter){.device = device, .buffer = test_buffer(device, NULL, 1), .held = i ? &mutex : NULL};
+        cr_assert_eq(pthread_create(&threads[i], NULL, submit, &submitters[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        TEST_OK(context, submitters[i].status);
+        vkl_buffer_destroy(submitters[i].buffer);
+    }
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
+    pthread_mutex_destroy(&mutex);
+    pthread_mutexattr_destroy(&twice);
     app_check_usable(&app);
     app_stop(&app);
 }

@@ -177,7 +177,9 @@ typedef struct VklVulkanImport {
     const VkPhysicalDeviceFeatures2 *features; /* with its pNext chain */
     const char *const *extensions;
     uint32_t extension_count;
-    /* Called around every use of the queue, when another thread may use it too; both NULL: nobody else does during our calls. */
+    /* Called around every use of the queue, when another thread may use it too; both NULL: nobody else does during our calls. From any thread
+     * that is in vklstm, from several at once; nothing else of the program's is called in between. A thread that holds the lock itself may call what submits
+     * only if it can take it twice. */
     void (*lock_queue)(void *user, uint32_t family, uint32_t index);
     void (*unlock_queue)(void *user, uint32_t family, uint32_t index);
     void *lock_user;

@@ -108,19 +108,20 @@ static void *with_room(const VklHostMemory *memory, void *array, size_t count, s
     return larger;
 }
 
-/* The library's own threads are kept apart even where a caller's callbacks would not. */
+/* The library's own threads are kept apart even where a caller's callbacks would not. The caller's lock comes first: a thread of the caller's that
+ * holds it already, and may take it twice, then never waits for one of ours that waits for it. */
 static void queue_lock(VklVkDevice *device)
 {
-    pthread_mutex_lock(&device->queue_mutex);
     if (device->lock_queue)
         device->lock_queue(device->lock_user, device->queue_family, device->queue_index);
+    pthread_mutex_lock(&device->queue_mutex);
 }
 
 static void queue_unlock(VklVkDevice *device)
 {
+    pthread_mutex_unlock(&device->queue_mutex);
     if (device->unlock_queue)
         device->unlock_queue(device->lock_user, device->queue_family, device->queue_index);
-    pthread_mutex_unlock(&device->queue_mutex);
 }
 
 /* ---- Staging ---- */
