@@ -188,12 +188,12 @@ static double mean_of(const App *app, int word)
 
 static void report(const App *app, double milliseconds)
 {
-    char line[160];
-    snprintf(line, sizeof(line),
-             "frame %5" PRIu32 "  agents %5" PRIu32 "  astray %.3f  speed %.3f  steps %5" PRIu64 "  loss %.4f  %.2f ms",
-             app->frames, app->statistics[CONTROL_COUNT], mean_of(app, CONTROL_ASTRAY), mean_of(app, CONTROL_SPEED),
-             app->brain.steps, app->brain.loss, milliseconds);
-    puts(line);
+    char loss[16] = "-";
+    if (app->brain.loss >= 0) /* an epoch has ended */
+        snprintf(loss, sizeof(loss), "%.4f", app->brain.loss);
+    printf("frame %5" PRIu32 "  agents %5" PRIu32 "  astray %.3f  speed %.3f  steps %5" PRIu64 "  loss %6s  %.2f ms\n",
+           app->frames, app->statistics[CONTROL_COUNT], mean_of(app, CONTROL_ASTRAY), mean_of(app, CONTROL_SPEED),
+           app->brain.steps, loss, milliseconds);
     fflush(stdout);
 }
 
