@@ -17,7 +17,9 @@
 #include "plan.h"
 #include "vklstm/vklstm.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__)
+#define VKL_PRINTF(fmt, first) __attribute__((__format__(gnu_printf, fmt, first)))
+#elif defined(__GNUC__)
 #define VKL_PRINTF(fmt, first) __attribute__((__format__(__printf__, fmt, first)))
 #else
 #define VKL_PRINTF(fmt, first)

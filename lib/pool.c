@@ -4,11 +4,9 @@
  * task's result depends on its index alone.
  */
 #include <signal.h>
-#ifndef _WIN32
-#include <unistd.h>
-#endif
 
 #include "internal.h"
+#include "system.h"
 
 typedef void (*Task)(void *data, uint32_t index);
 
@@ -90,14 +88,7 @@ static void *thread_main(void *argument)
 
 uint32_t vkl_parallel_threads(const VklContext *context)
 {
-    if (context->desc.threads)
-        return context->desc.threads;
-#ifdef _SC_NPROCESSORS_ONLN
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-    return count > 0 ? (uint32_t)count : 1;
-#else
-    return 1;
-#endif
+    return context->desc.threads ? context->desc.threads : vkl_system_processors();
 }
 
 /* NULL when the host refuses memory; a pool of fewer threads, possibly none, when it refuses threads. */
@@ -115,13 +106,17 @@ static VklPool *pool_create(const VklHostMemory *memory, uint32_t threads)
     pthread_cond_init(&pool->begin, NULL);
     pthread_cond_init(&pool->end, NULL);
 
+#ifndef _WIN32
     /* Signals are for the program's own threads. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+#endif
     while (pool->thread_count < helpers && !pthread_create(&pool->threads[pool->thread_count], NULL, thread_main, pool))
         pool->thread_count++;
+#ifndef _WIN32
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+#endif
     return pool;
 }
 

@@ -160,8 +160,5 @@ VklStatus vkl_prep_from_json(VklContext *context, const char *name, const json_t
 
 /* ---- Helpers ---- */
 
-/* strerror() that threads can share. Returns `text`. */
-#define VKL_ERRNO_SIZE 128
-const char *vkl_errno_text(int number, char text[VKL_ERRNO_SIZE]);
 
 #endif

@@ -10,17 +10,11 @@
 #include <strings.h>
 
 #include "prep.h"
+#include "system.h"
 
 #ifdef VKL_WITH_CSV
 #include <csv.h>
 #endif
-
-const char *vkl_errno_text(int number, char text[VKL_ERRNO_SIZE])
-{
-    if (strerror_r(number, text, VKL_ERRNO_SIZE) != 0)
-        snprintf(text, VKL_ERRNO_SIZE, "error %d", number);
-    return text;
-}
 
 bool vkl_utf8(const char *text)
 {
@@ -591,7 +585,7 @@ VklStatus vkl_table_read_csv(VklContext *context, const char *path, VklTable **t
     if (!path || !table)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_table_read_csv: %s is NULL", path ? "table" : "path");
     char reason[VKL_ERRNO_SIZE];
-    FILE *file = fopen(path, "rb");
+    FILE *file = vkl_system_open(&context->desc.memory, path);
     if (!file)
         return vkl_fail(context, NULL, VKL_ERROR_IO, "%s: cannot be opened: %s", path, vkl_errno_text(errno, reason));
 

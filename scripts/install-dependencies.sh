@@ -29,6 +29,9 @@ Criterion|module criterion|libcriterion-dev
 Vulkan validation layers|manifest explicit_layer.d/VkLayer_khronos_validation|vulkan-validationlayers
 a C++ compiler|command c++|g++
 CMake|command cmake|cmake
+Doxygen|command doxygen|doxygen
+mingw-w64|command x86_64-w64-mingw32-gcc-posix|gcc-mingw-w64-x86-64-posix
+(Wine)|file /usr/lib/wine/wine64|wine64
 (volk)|header volk.c|libvulkan-volk-dev
 (clang-format 14)|command clang-format-14|clang-format-14
 (libpng)|module libpng|libpng-dev
@@ -38,6 +41,7 @@ CMake|command cmake|cmake
 probe() { # KIND VALUE
     case $1 in
     command) command -v "$2" >/dev/null ;;
+    file) [ -e "$2" ] ;;
     module) command -v pkg-config >/dev/null && pkg-config --exists "$2" ;;
     header) command -v cc >/dev/null && echo "#if !__has_include(<$2>)
 #error missing

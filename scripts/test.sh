@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_stages=(format release plain swiftshader validation sanitizers package)
+all_stages=(format release plain swiftshader validation sanitizers threads mingw package)
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
 
@@ -164,6 +164,44 @@ stage_sanitizers() {
     check "sanitizers" no_reports "$reports"
 }
 
+stage_threads() {
+    build build/threads -Dtests=auto -Dtools=disabled -Dexamples=disabled -Dcsv=disabled -Dvulkan=enabled -Ddefault_library=static \
+        -Dbuildtype=debug -Doptimization=g -Db_sanitize=thread -Db_lundef=false || return 1
+    local reports=$root/build/threads/reports
+    rm -rf "$reports"
+    mkdir -p "$reports"
+    tests/rigs/kept-lavapipe.sh build/threads/lavapipe || return 1
+    # without random addresses, which this sanitizer's map of memory does not always bear
+    VK_ICD_FILENAMES=$root/build/threads/lavapipe/icd.json \
+        TSAN_OPTIONS=log_path=$reports/tsan:suppressions=$root/tests/rigs/drivers.tsan:second_deadlock_stack=1:exitcode=66 \
+        run_tests build/threads --wrapper "setarch -R" --suite threads
+    check "ThreadSanitizer" no_reports "$reports"
+}
+
+stage_mingw() {
+    local rig=$root/build/rigs/mingw exports
+    if ! tests/rigs/mingw.sh "$rig" >build/mingw-rig.txt 2>&1; then
+        tail -n 5 build/mingw-rig.txt
+        cannot "what a build for Windows needs could not be made"
+        return
+    fi
+    # not optimised: what is proven is that it compiles, links and runs
+    build build/mingw --cross-file "$root/tests/rigs/mingw-w64.ini" --cross-file "$rig/machine.ini" -Dtests=auto -Dtools=disabled -Dcsv=disabled \
+        -Dexamples=enabled -Dvulkan=enabled -Dwerror=true -Doptimization=g || return 1
+    exports=$(x86_64-w64-mingw32-objdump -p build/mingw/lib/libvklstm-0.dll |
+        awk '/Ordinal.Name Pointer. Table/ {inside = 1; next} inside && NF == 0 {exit} inside && $NF !~ /^(vkl_|Table)/ {print $NF}')
+    check "exports of the DLL" test -z "$exports"
+    [ -z "$exports" ] || echo "exported, and not vkl_*:" $exports
+    if ! grep -q exe_wrapper "$rig/machine.ini"; then
+        echo "SKIPPED: Wine is not here: programs for Windows are built and not run"
+        return
+    fi
+    export WINEPREFIX=$root/build/wine WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= WINEPATH=$root/build/mingw/lib
+    run_tests build/mingw --suite portable --suite threads
+    check "a program with the DLL" "$(sed -n "s/^exe_wrapper = '\(.*\)'/\1/p" "$rig/machine.ini")" build/mingw/examples/infer.exe cpu
+    unset WINEPREFIX WINEDEBUG WINEDLLOVERRIDES WINEPATH
+}
+
 no_reports() { # DIRECTORY: prints what is there, and fails if there is anything
     local files
     mapfile -t files < <(find "$1" -type f)
@@ -206,7 +244,7 @@ check_guest() { # a guest reads no environment, opens no file and starts no thre
     local calls
     calls=$(nm -A -u build/test/lib/libvklstm.a 2>/dev/null | awk '
         BEGIN {
-            split("io.c.o:fopen io.c.o:open table.c.o:fopen table.c.o:uselocale pool.c.o:pthread_create vk_loader.c.o:dlopen", list)
+            split("system_posix.c.o:fopen system_posix.c.o:open table.c.o:uselocale pool.c.o:pthread_create vk_loader.c.o:dlopen", list)
             for (i in list) allowed[list[i]]
             asked = "^(f?open|openat|fdopen|freopen|creat|tmpfile|mkstemp|uselocale|setlocale|dlopen|pthread_create|thrd_create|" \
                 "(secure_)?getenv|setenv|putenv|environ|printf|puts|putchar|perror|std(in|out|err)|abort|_?exit|quick_exit|atexit|" \

@@ -4,11 +4,9 @@
  * every wait over before it begins.
  */
 #include <stdio.h>
-#ifndef _WIN32
-#include <unistd.h>
-#endif
 
 #include "../internal.h"
+#include "../system.h"
 #include "gang.h"
 #include "kernels.h"
 #include "scratch.h"
@@ -39,16 +37,6 @@ typedef struct CpuExec {
     CpuCall calls[];
 } CpuExec;
 
-static uint64_t memory_size(void)
-{
-#if defined(_SC_PHYS_PAGES) && defined(_SC_PAGESIZE)
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-#else
-    return 0;
-#endif
-}
-
 /* The level of a device that nobody has chosen another for. */
 static const VklCpuLevel *best_level(void)
 {
@@ -63,7 +51,7 @@ void vkl_cpu_device_info(VklDeviceInfo *info)
     *info = (VklDeviceInfo){
         .struct_size = sizeof(*info),
         .type = VKL_DEVICE_CPU,
-        .memory_bytes = memory_size(),
+        .memory_bytes = vkl_system_memory(),
         .limits =
             {
                 .storage_range = UINT64_MAX,
