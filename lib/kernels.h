@@ -15,8 +15,8 @@
     X(GEMM, gemm, VklGemmArgs, 4, 0x4)                                                     \
     X(GEMM_DIRECT, gemm_direct, VklGemmArgs, 4, 0x4)                                       \
     X(GEMM_LANES, gemm_lanes, VklGemmArgs, 4, 0x4)                                         \
-    X(GEMM_QUAD_NN, gemm_quad_nn, VklGemmArgs, 4, 0x4)                                     \
-    X(GEMM_QUAD_NT, gemm_quad_nt, VklGemmArgs, 4, 0x4)                                     \
+    X(GEMM_QUAD, gemm_quad, VklGemmArgs, 4, 0x4)                                           \
+    X(GEMM_QUAD_WIDE, gemm_quad_wide, VklGemmArgs, 4, 0x4)                                 \
     X(GEMM_QUAD_TN, gemm_quad_tn, VklGemmArgs, 4, 0x4)                                     \
     X(GEMM_QUAD_ROW_NN, gemm_quad_row_nn, VklGemmArgs, 4, 0x4)                             \
     X(GEMM_QUAD_ROW_NT, gemm_quad_row_nt, VklGemmArgs, 4, 0x4)                             \
@@ -24,6 +24,7 @@
     X(GEMM_COOP, gemm_coop, VklGemmArgs, 4, 0x4)                                           \
     X(GEMM_REDUCE, gemm_reduce, VklGemmReduceArgs, 3, 0x2)                                 \
     X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)                              \
+    X(LSTM_QUAD_FORWARD, lstm_quad_forward, VklCellForwardArgs, 4, 0xd)                    \
     X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9)                           \
     X(SEQUENCE_FORWARD, sequence_forward, VklSequenceForwardArgs, 4, 0xd)                  \
     X(SEQUENCE_BACKWARD, sequence_backward, VklSequenceBackwardArgs, 5, 0x19)              \
@@ -68,8 +69,8 @@ typedef enum VklKernel {
 #define VKL_GEMM_LIKE_LIST(X)             \
     X(GEMM_DIRECT, gemm_direct)           \
     X(GEMM_LANES, gemm_lanes)             \
-    X(GEMM_QUAD_NN, gemm_quad_nn)         \
-    X(GEMM_QUAD_NT, gemm_quad_nt)         \
+    X(GEMM_QUAD, gemm_quad)               \
+    X(GEMM_QUAD_WIDE, gemm_quad_wide)     \
     X(GEMM_QUAD_TN, gemm_quad_tn)         \
     X(GEMM_QUAD_ROW_NN, gemm_quad_row_nn) \
     X(GEMM_QUAD_ROW_NT, gemm_quad_row_nt)

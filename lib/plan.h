@@ -197,9 +197,9 @@ typedef struct VklGemm {
 /* While plan->halves is set operands may be rounded to halves; then B of NN and NT holds halves already. */
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
 
-/* The constants of an op's pipeline, given the arguments that a recorder has arrived at: its offsets may forbid what a plan took for
- * granted, that arrays can be read by four. */
-void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT]);
+/* The kernel and the constants of an op's pipeline, given the arguments that a recorder has arrived at: its offsets may forbid what a plan took
+ * for granted, that arrays can be read by four. */
+VklKernel vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT]);
 
 typedef struct VklCellForward {
     uint64_t rows, units, h_ld;                           /* h_ld: from one row of h to the next */

@@ -65,14 +65,16 @@ static void settle_sequence(const VklOp *op, const VklArgs *args, uint32_t *vari
         *variant &= ~(uint32_t)VKL_SEQUENCE_WIDE_STATE;
 }
 
-void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT])
+VklKernel vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT])
 {
     memcpy(spec, op->spec, sizeof(op->spec));
     if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD)
         settle_sequence(op, args, &spec[VKL_SEQUENCE_DIRECT_SPEC_VARIANT]);
-    if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT && op->kernel != VKL_KERNEL_GEMM_LANES)
-        return;
     const struct VklGemmArgs *gemm = &args->GEMM;
+    if (op->kernel == VKL_KERNEL_GEMM_QUAD_WIDE && !by_four(gemm->off0 | gemm->off2))
+        return VKL_KERNEL_GEMM_QUAD;
+    if (op->kernel != VKL_KERNEL_GEMM && op->kernel != VKL_KERNEL_GEMM_SPLIT && op->kernel != VKL_KERNEL_GEMM_LANES)
+        return op->kernel;
     uint32_t *variant = &spec[VKL_GEMM_SPEC_VARIANT];
     bool second = *variant & VKL_GEMM_PIECES && gemm->m - gemm->ones > gemm->m_first;
     if (!by_four(gemm->off0) || (second && !by_four(gemm->off3)))
@@ -81,6 +83,7 @@ void vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_
         *variant &= ~(uint32_t)VKL_GEMM_WIDE_B;
     if (!by_four(gemm->off2) || (gemm->bias_rows && !by_four(gemm->off3)))
         *variant &= ~(uint32_t)VKL_GEMM_WIDE_C;
+    return op->kernel;
 }
 
 /* What a kernel may take for granted of a part of C, but for edges. */
@@ -104,15 +107,23 @@ static void direct_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Ti
     struct VklGemmArgs *args = &op->args.GEMM;
     uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS], form = op->spec[VKL_SPEC_FORM];
     bool edge = t->m % rows || t->n % columns || t->k % 4;
-    memcpy(op->spec, shape->spec, sizeof(op->spec));
-    op->spec[VKL_SPEC_FORM] = form;
-    op->spec[VKL_GEMM_SPEC_VARIANT] = variant_of(gemm, op, t, pieces) | (edge ? VKL_GEMM_EDGE : 0);
-    if (args->accumulate)
-        op->spec[VKL_GEMM_SPEC_VARIANT] |= VKL_GEMM_ACCUMULATE;
-    op->spec[VKL_GEMM_SPEC_ACTIVATION] = args->activation;
     op->groups[0] = (uint32_t)blocks(t->n, columns);
     op->groups[1] = (uint32_t)blocks(t->m, rows);
     op->groups[2] = 1;
+    uint32_t variant = variant_of(gemm, op, t, pieces), wide = VKL_GEMM_WIDE_A | VKL_GEMM_WIDE_C;
+    if (shape->kernel != VKL_KERNEL_GEMM_LANES) { /* one pipeline for all sizes */
+        op->spec[VKL_SPEC_WORKGROUP] = shape->spec[VKL_SPEC_WORKGROUP];
+        if (shape->kernel == VKL_KERNEL_GEMM_QUAD && (variant & wide) == wide)
+            op->kernel = VKL_KERNEL_GEMM_QUAD_WIDE;
+        vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, rows, 1, 1);
+        return;
+    }
+    memcpy(op->spec, shape->spec, sizeof(op->spec));
+    op->spec[VKL_SPEC_FORM] = form;
+    op->spec[VKL_GEMM_SPEC_VARIANT] = variant | (edge ? VKL_GEMM_EDGE : 0);
+    if (args->accumulate)
+        op->spec[VKL_GEMM_SPEC_VARIANT] |= VKL_GEMM_ACCUMULATE;
+    op->spec[VKL_GEMM_SPEC_ACTIVATION] = args->activation;
     vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, rows, 1, 1);
 }
 

@@ -18,7 +18,10 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         return;
     uint64_t window = vkl_plan_window(plan), units = step->units;
     /* the recurrent matrix is beyond a binding, or a product does better than the kernel */
-    bool product_apart = step->apart || units > window / 4 / units || vkl_tune_quad(plan->caps);
+    VklDirectShape quad;
+    bool product_apart = step->apart || units > window / 4 / units;
+    bool with_quads = !product_apart && vkl_tune_quad_step(plan->caps, step->rows, units, &quad);
+    product_apart = product_apart || (vkl_tune_quad(plan->caps) && !with_quads);
     if (product_apart)
         vkl_plan_gemm(plan, &(VklGemm){.form = VKL_GEMM_NN,
                                        .m = step->rows,
@@ -44,7 +47,7 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         cover_add(&h, h_next, h_count);
         cover_add(&c, c_prev, count);
         cover_add(&c, c_next, count);
-        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_LSTM_FORWARD);
+        VklOp *op = vkl_plan_op(plan, with_quads ? quad.kernel : VKL_KERNEL_LSTM_FORWARD);
         if (!op)
             return;
         vkl_plan_bind(plan, op, 0, vkl_array_at(step->gates, row * units * 4), count * 4, step->keep ? VKL_READ_WRITE : VKL_READ);
@@ -62,8 +65,17 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         args->c_prev = within(&c, c_prev);
         args->c_next = within(&c, c_next);
         args->keep = step->keep;
-        vkl_plan_linear(plan, op, count);
-        vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, row, rows, 1, units, plan->caps->workgroup);
+        if (with_quads) {
+            uint32_t group_rows = quad.spec[VKL_GEMM_SPEC_ROWS];
+            op->spec[VKL_SPEC_WORKGROUP] = quad.spec[VKL_SPEC_WORKGROUP];
+            op->groups[0] = (uint32_t)blocks(4 * units, VKL_GEMM_QUAD_TILE);
+            op->groups[1] = (uint32_t)blocks(rows, group_rows);
+            op->groups[2] = 1;
+            vkl_plan_counted(plan, op, VKL_TALLY_Y, row, rows, group_rows, 1, 1);
+        } else {
+            vkl_plan_linear(plan, op, count);
+            vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, row, rows, 1, units, plan->caps->workgroup);
+        }
         op->work = rows;
         op->work_cost = units * (args->k * 4 + 64);
         vkl_plan_end(plan, op);

@@ -248,20 +248,46 @@ bool vkl_tune_quad(const VklCaps *caps)
     return caps->arch == VKL_ARCH_SOFTWARE && caps->lanes == DIRECT_QUAD;
 }
 
-/* What of a block is beyond the edge is computed in vain: a block of one row takes a third of the time of one of 8. */
+#define QUAD_FILL 13       /* rows that take as long as what they go past takes to be brought there */
+#define QUAD_ROWS_MOST 512 /* with 64 tiles of terms, loops of fewer than 65,535 turns */
+
+/* Rows of a workgroup, for as many as keep all processors busy. */
+static uint64_t quad_rows(const VklCaps *caps, uint64_t m, uint64_t across)
+{
+    uint64_t processors = larger(caps->processors, 1), best = 1, least = UINT64_MAX;
+    for (uint64_t down = blocks(m, QUAD_ROWS_MOST); down <= blocks(m, QUAD_ROWS_MOST) + 4 * processors && down <= m; down++) {
+        uint64_t rows = blocks(m, down), time = blocks(across * blocks(m, rows), processors) * (QUAD_FILL + rows);
+        if (time < least) {
+            least = time;
+            best = rows;
+        }
+    }
+    return best;
+}
+
 static VklDirectShape quad_shape(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n)
 {
-    static const VklKernel kernels[][2] = {[VKL_GEMM_NN] = {VKL_KERNEL_GEMM_QUAD_NN, VKL_KERNEL_GEMM_QUAD_ROW_NN},
-                                           [VKL_GEMM_NT] = {VKL_KERNEL_GEMM_QUAD_NT, VKL_KERNEL_GEMM_QUAD_ROW_NT},
-                                           [VKL_GEMM_TN] = {VKL_KERNEL_GEMM_QUAD_TN, VKL_KERNEL_GEMM_QUAD_TN}};
-    bool by_rows = m < 3 && form != VKL_GEMM_TN;
-    VklDirectShape shape = {.kernel = kernels[form][by_rows]};
-    if (blocks(m, by_rows ? 1 : 8) > caps->workgroups[1] || blocks(n, 16) > caps->workgroups[0])
-        return (VklDirectShape){.kernel = VKL_KERNEL_GEMM_DIRECT};
+    bool row = m == 1 && form != VKL_GEMM_TN;
+    VklDirectShape shape = {.kernel = form == VKL_GEMM_TN ? VKL_KERNEL_GEMM_QUAD_TN : VKL_KERNEL_GEMM_QUAD};
+    if (row)
+        shape.kernel = form == VKL_GEMM_NN ? VKL_KERNEL_GEMM_QUAD_ROW_NN : VKL_KERNEL_GEMM_QUAD_ROW_NT;
     shape.spec[VKL_SPEC_WORKGROUP] = DIRECT_QUAD;
-    shape.spec[VKL_GEMM_SPEC_ROWS] = by_rows ? 1 : 8;
-    shape.spec[VKL_GEMM_SPEC_COLUMNS] = 16;
+    shape.spec[VKL_GEMM_SPEC_COLUMNS] = row ? 16 : VKL_GEMM_QUAD_TILE;
+    shape.spec[VKL_GEMM_SPEC_ROWS] = row ? 1 : (uint32_t)quad_rows(caps, m, blocks(n, VKL_GEMM_QUAD_TILE));
+    if (blocks(m, shape.spec[VKL_GEMM_SPEC_ROWS]) > caps->workgroups[1] ||
+        blocks(n, shape.spec[VKL_GEMM_SPEC_COLUMNS]) > caps->workgroups[0])
+        return (VklDirectShape){.kernel = VKL_KERNEL_GEMM_DIRECT};
     return shape;
+}
+
+bool vkl_tune_quad_step(const VklCaps *caps, uint64_t rows, uint64_t units, VklDirectShape *shape)
+{
+    if (!vkl_tune_quad(caps) || rows < 2 || units > VKL_LSTM_QUAD_UNITS)
+        return false;
+    *shape = (VklDirectShape){.kernel = VKL_KERNEL_LSTM_QUAD_FORWARD};
+    shape->spec[VKL_SPEC_WORKGROUP] = DIRECT_QUAD;
+    shape->spec[VKL_GEMM_SPEC_ROWS] = (uint32_t)quad_rows(caps, rows, blocks(4 * units, VKL_GEMM_QUAD_TILE));
+    return blocks(rows, shape->spec[VKL_GEMM_SPEC_ROWS]) <= caps->workgroups[1];
 }
 
 VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n)

@@ -66,6 +66,8 @@ typedef struct VklDirectShape {
 VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n);
 /* Whether products are best left to GEMM_QUAD_*, recurrent ones as well. */
 bool vkl_tune_quad(const VklCaps *caps);
+/* Of a step of an LSTM whose product and cell are one call there; ROWS as above. False where the product is better as a call of its own. */
+bool vkl_tune_quad_step(const VklCaps *caps, uint64_t rows, uint64_t units, VklDirectShape *shape);
 /* Terms of its sums that one op should take. */
 uint64_t vkl_tune_direct_terms(const VklCaps *caps, uint32_t form, uint64_t k);
 

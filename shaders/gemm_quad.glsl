@@ -1,150 +1,119 @@
 /* SPDX-License-Identifier: MIT
  *
- * GEMM for devices that are CPUs and whose subgroups are four lanes, as SwiftShader's. Its compiler leaves arrays in memory, unrolls
- * nothing and keeps branches on constants, so that a block of 8 x 16 has a name for every sum, and forms (FORM) are kernels of their own. It
- * loads four numbers in one instruction only where lanes read one behind another: neighbours have neighbouring columns. A is
- * read likewise, along its rows or columns, and taken by broadcasts. */
-#include "quad.glsl"
+ * GEMM by tiles of 32 columns and 64 terms in the private memory of a subgroup of four lanes: quad_tile.glsl says why. The rows of C are divided
+ * evenly among the workgroups on y. Between tiles of terms sums wait in C. WIDE: rows of A and C can be read by four. */
+#include "quad_tile.glsl"
 
 layout(local_size_x_id = 0) in;
 
 layout(binding = 0) readonly buffer A { float a[]; };
+layout(binding = 0) readonly buffer AWide { vec4 a_wide[]; };
 layout(binding = 1) readonly buffer B { float b[]; };
 layout(binding = 2) buffer C { float c[]; };
+layout(binding = 2) buffer CWide { vec4 c_wide[]; };
 layout(binding = 3) readonly buffer Bias { float bias[]; }; /* or the second A */
 layout(push_constant) uniform Push { VklGemmArgs args; };
 
-/* What is beyond the edge repeats the last row or column: it is not stored. */
+float first[8]; /* what sums begin with: biases */
+float last[8];  /* sums of a tile with columns beyond the edge */
+
 uint held(uint index, uint count)
 {
-    return index < count ? index : count - 1u;
+    return min(index, count - 1u); /* a choice with ?: would be a branch, and the compiler's time doubles with each */
 }
 
-#if FORM == VKL_GEMM_TN
-float left_of(uint row, uint k)
-{
-    if (row < args.m_first)
-        return a[args.off0 + k * args.lda + row];
-    return row < args.m - args.ones ? bias[args.off3 + k * args.lda_second + (row - args.m_first)] : 1.0;
-}
-#endif
+#define COLUMN(j) (column + 16u * (j / 4u) + j % 4u)
 
 void main()
 {
-    uint lane = gl_SubgroupInvocationID;
-    uint row = gl_WorkGroupID.y * QUAD_ROWS, column = gl_WorkGroupID.x * QUAD_COLUMNS + lane;
-    uint c0 = held(column, args.n), c1 = held(column + 4u, args.n), c2 = held(column + 8u, args.n), c3 = held(column + 12u, args.n);
-    QUAD_ZERO
-
-    /* of B at the term that is next */
-#if FORM == VKL_GEMM_NT
-    uint b0 = args.off1 + c0 * args.ldb, b1 = args.off1 + c1 * args.ldb, b2 = args.off1 + c2 * args.ldb;
-    uint b3 = args.off1 + c3 * args.ldb, b_step = 1u;
-#else
-    uint b0 = args.off1 + c0, b1 = args.off1 + c1, b2 = args.off1 + c2, b3 = args.off1 + c3, b_step = args.ldb;
-#endif
-    float y0, y1, y2, y3;
-#define LOAD_B \
-    y0 = b[b0]; \
-    y1 = b[b1]; \
-    y2 = b[b2]; \
-    y3 = b[b3]; \
-    b0 += b_step; \
-    b1 += b_step; \
-    b2 += b_step; \
-    b3 += b_step;
-
+    uint lane = gl_SubgroupInvocationID, column = gl_WorkGroupID.x * TILE_COLUMNS + 4u * lane;
+    uint each = (args.m + gl_NumWorkGroups.y - 1u) / gl_NumWorkGroups.y, row_begin = gl_WorkGroupID.y * each;
+    uint row_end = min(row_begin + each, args.m);
 #if FORM == VKL_GEMM_TN
-#define TERM(near, far) \
-    float w = near, z = far; \
-    LOAD_B \
-    QUAD_ADD(A, subgroupBroadcast(w, 0u)) \
-    QUAD_ADD(B, subgroupBroadcast(w, 1u)) \
-    QUAD_ADD(C, subgroupBroadcast(w, 2u)) \
-    QUAD_ADD(D, subgroupBroadcast(w, 3u)) \
-    QUAD_ADD(E, subgroupBroadcast(z, 0u)) \
-    QUAD_ADD(F, subgroupBroadcast(z, 1u)) \
-    QUAD_ADD(G, subgroupBroadcast(z, 2u)) \
-    QUAD_ADD(H, subgroupBroadcast(z, 3u))
-    uint near = held(row + lane, args.m), far = held(row + 4u + lane, args.m);
-    if (row + 8u <= args.m_first) {
-        uint at = args.off0 + near;
-        for (uint k = 0u; k < args.k; k++) {
-            TERM(a[at], a[at + 4u])
-            at += args.lda;
-        }
-    } else if (row >= args.m_first && row + 8u <= args.m - args.ones) {
-        uint at = args.off3 + near - args.m_first;
-        for (uint k = 0u; k < args.k; k++) {
-            TERM(bias[at], bias[at + 4u])
-            at += args.lda_second;
-        }
-    } else {
-        for (uint k = 0u; k < args.k; k++) {
-            TERM(left_of(near, k), left_of(far, k))
-        }
-    }
-#else
-#define BEGIN(r, number) uint a##r = args.off0 + held(row + number, args.m) * args.lda;
-#define LOAD_A(r, number) float x##r = a[a##r + k + lane];
-#define ADD_ONE(r, number) QUAD_ADD(r, a[a##r + k])
-    QUAD_EACH_ROW(BEGIN)
-    uint k = 0u, whole = args.k & ~3u;
-    for (; k < whole; k += 4u) {
-        QUAD_EACH_ROW(LOAD_A)
-        LOAD_B
-        QUAD_EACH_ROW(QUAD_TERM_0)
-        LOAD_B
-        QUAD_EACH_ROW(QUAD_TERM_1)
-        LOAD_B
-        QUAD_EACH_ROW(QUAD_TERM_2)
-        LOAD_B
-        QUAD_EACH_ROW(QUAD_TERM_3)
-    }
-    for (; k < args.k; k++) {
-        LOAD_B
-        QUAD_EACH_ROW(ADD_ONE)
-    }
+    uint b_column = 1u, b_term = args.ldb;
+#else /* one kernel for both */
+    uint b_column = form == VKL_GEMM_NT ? args.ldb : 1u, b_term = form == VKL_GEMM_NT ? 1u : args.ldb;
 #endif
-
-    y0 = y1 = y2 = y3 = 0.0;
-    for (uint r = 0u; r < args.bias_rows; r++) {
-        uint at = args.off3 + r * args.n;
-        y0 += bias[at + c0];
-        y1 += bias[at + c1];
-        y2 += bias[at + c2];
-        y3 += bias[at + c3];
+    for (uint k0 = 0u; k0 < args.k; k0 += TILE_TERMS) {
+        /* Terms beyond the edge are 0 here; rows repeat their last ones there. */
+        for (uint i = 0u; i < 64u; i++) {
+            uint k = k0 + tile_term(i >> 2, lane ^ (i & 3u)), from = args.off1 + held(k, args.k) * b_term, to = 8u * i;
+            bool there = k < args.k;
+#define FILL(j) tile[to + j] = mix(0.0, b[from + held(COLUMN(j), args.n) * b_column], there);
+            TILE_EACH_SUM(FILL)
+        }
+        for (uint j = 0u; j < 8u; j++) {
+            float y = 0.0;
+            for (uint r = 0u; r < (k0 == 0u ? args.bias_rows : 0u); r++)
+                y += bias[args.off3 + r * args.n + held(column + 16u * (j >> 2) + (j & 3u), args.n)];
+            first[j] = y;
+        }
+        bool add = k0 != 0u || args.accumulate != 0u, whole = (gl_WorkGroupID.x + 1u) * TILE_COLUMNS <= args.n;
+        for (uint row = row_begin; row < row_end; row++) {
+#define BEGIN(j) float s##j = 0.0;
+            TILE_EACH_SUM(BEGIN)
+#define TERM(m) held(k0 + 16u * (m / 4u) + 4u * lane + m % 4u, args.k)
+#if FORM == VKL_GEMM_TN
+#define ONE(m) float x##m = 1.0;
+            TILE_EACH_NUMBER(ONE)
+            if (row < args.m_first) {
+                uint from = args.off0 + row;
+#define FIRST(m) x##m = a[from + TERM(m) * args.lda];
+                TILE_EACH_NUMBER(FIRST)
+            } else if (row < args.m - args.ones) {
+                uint from = args.off3 + row - args.m_first;
+#define SECOND(m) x##m = bias[from + TERM(m) * args.lda_second];
+                TILE_EACH_NUMBER(SECOND)
+            }
+#elif defined(WIDE)
+            uint from = (args.off0 + row * args.lda) >> 2, four = (k0 >> 2) + lane, end = args.k >> 2;
+            vec4 w0 = a_wide[from + held(four, end)], w1 = a_wide[from + held(four + 4u, end)];
+            vec4 w2 = a_wide[from + held(four + 8u, end)], w3 = a_wide[from + held(four + 12u, end)];
+            float x0 = w0.x, x1 = w0.y, x2 = w0.z, x3 = w0.w, x4 = w1.x, x5 = w1.y, x6 = w1.z, x7 = w1.w;
+            float x8 = w2.x, x9 = w2.y, x10 = w2.z, x11 = w2.w, x12 = w3.x, x13 = w3.y, x14 = w3.z, x15 = w3.w;
+#else
+            uint from = args.off0 + row * args.lda;
+#define LOAD(m) float x##m = a[from + TERM(m)];
+            TILE_EACH_NUMBER(LOAD)
+#endif
+            TILE_PRODUCTS(x)
+#define FINISH(j) s##j += first[j];
+            TILE_EACH_SUM(FINISH)
+            uint to = args.off2 + row * args.ldc;
+#ifdef WIDE
+            vec4 sum0 = vec4(s0, s1, s2, s3), sum1 = vec4(s4, s5, s6, s7);
+            uint to0 = (to + min(column, args.n - 4u)) >> 2, to1 = (to + min(column + 16u, args.n - 4u)) >> 2;
+            if (add) {
+                sum0 += c_wide[to0];
+                sum1 += c_wide[to1];
+            }
+            if (column < args.n)
+                c_wide[to0] = sum0;
+            if (column + 16u < args.n)
+                c_wide[to1] = sum1;
+#else
+            if (add) {
+#define ACCUMULATE(j) s##j += c[to + held(COLUMN(j), args.n)];
+                TILE_EACH_SUM(ACCUMULATE)
+            }
+            if (whole) {
+#define STORE(j) c[to + COLUMN(j)] = s##j;
+                TILE_EACH_SUM(STORE)
+            } else {
+#define KEEP(j) last[j] = s##j;
+                TILE_EACH_SUM(KEEP)
+                for (uint j = 0u; j < 8u; j++)
+                    if (COLUMN(j) < args.n)
+                        c[to + COLUMN(j)] = last[j];
+            }
+#endif
+        }
     }
-    uint begin = args.off2 + row * args.ldc, to = begin + column;
-    if (args.accumulate != 0u) {
-#define ACCUMULATE(r, number) \
-    { \
-        uint from = begin + (held(row + number, args.m) - row) * args.ldc; \
-        p##r += c[from + c0]; \
-        q##r += c[from + c1]; \
-        s##r += c[from + c2]; \
-        t##r += c[from + c3]; \
-    }
-        QUAD_EACH_ROW(ACCUMULATE)
-    }
-#define STORE(sum, y, by) \
-    if (column + by < args.n) \
-        c[to + by] = sum + y;
-#define STORE_ROW(r, number) \
-    if (row + number < args.m) { \
-        STORE(p##r, y0, 0u) \
-        STORE(q##r, y1, 4u) \
-        STORE(s##r, y2, 8u) \
-        STORE(t##r, y3, 12u) \
-    } \
-    to += args.ldc;
-    QUAD_EACH_ROW(STORE_ROW)
-
-    /* in a loop of its own, which is short where the block is unrolled */
     if (args.activation != ACTIVATION_NONE)
-        for (uint r = row; r < row + QUAD_ROWS && r < args.m; r++)
-            for (uint j = column; j < column + QUAD_COLUMNS && j < args.n; j += 4u) {
-                uint at = args.off2 + r * args.ldc + j;
-                c[at] = activate(args.activation, c[at]);
+        for (uint row = row_begin; row < row_end; row++)
+            for (uint j = 0u; j < 8u; j++) {
+                uint at = args.off2 + row * args.ldc + COLUMN(j);
+                if (COLUMN(j) < args.n)
+                    c[at] = activate(args.activation, c[at]);
             }
 }

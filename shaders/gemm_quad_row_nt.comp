@@ -8,5 +8,4 @@
 #include "interface.h"
 #include "activations.glsl"
 #define FORM VKL_GEMM_NT
-#define QUAD_ROWS 1u
-#include "gemm_quad.glsl"
+#include "gemm_quad_row.glsl"

@@ -62,8 +62,10 @@
  * least 4 of them, and does ROWS x COLUMNS elements of C; ROWS is a multiple of the lanes. ACCUMULATE and ACTIVATION are constants too. */
 #define VKL_GEMM_ACCUMULATE 32
 #define VKL_GEMM_SPEC_ACTIVATION 10
-/* GEMM_QUAD_*: the same, one form each, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one subgroup and does 8 x 16
- * elements of C, the ROW kernels 1 x 16. No constants but the workgroup. */
+/* GEMM_QUAD, GEMM_QUAD_WIDE, GEMM_QUAD_TN, GEMM_QUAD_ROW_*: the same, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one subgroup. GEMM_QUAD
+ * and GEMM_QUAD_WIDE, whose rows of A and C are read by four, (forms NN and NT) and GEMM_QUAD_TN do 32 columns of C; the rows are divided evenly among the groups on y. The ROW kernels, one form each, do 16 columns of
+ * one row. No constants but the workgroup and GEMM_QUAD's form. */
+#define VKL_GEMM_QUAD_TILE 32u
 /* GEMM_DIRECT: the same, for any device that is a CPU; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
 #define VKL_GEMM_DIRECT_BLOCK 4
 struct VklGemmArgs {
@@ -98,6 +100,10 @@ struct VklCellForwardArgs {
     uint32_t c_prev, c_next; /* in binding 3; may be equal */
     uint32_t keep;           /* 1: gates become the activated i f g o (training) */
 };
+
+/* LSTM_QUAD_FORWARD: the same, with k = units of at most VKL_LSTM_QUAD_UNITS, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one
+ * subgroup and does eight units; rows are divided evenly among the groups on y. */
+#define VKL_LSTM_QUAD_UNITS 64u
 
 /* LSTM, one time step, backward. Bindings: gates (read and write), W_hh (read) [units][units][4], dy (read), c (read and write).
  * dh = (has_dy ? dy[dy_t] : 0) + (k ? sum over j < k = 4 units of gates[gates_next][row][j] W_hh[unit][j] : 0)

@@ -443,11 +443,33 @@ Test(tune, products_on_software_devices_take_rows_as_lanes_and_size_ask_for)
 Test(tune, products_of_four_lanes_have_kernels_of_their_own)
 {
     VklCaps caps = software(4, 2);
-    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NN, 256, 256).kernel, VKL_KERNEL_GEMM_QUAD_NN);
-    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NT, 3, 256).kernel, VKL_KERNEL_GEMM_QUAD_NT);
-    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_TN, 1, 256).kernel, VKL_KERNEL_GEMM_QUAD_TN);
-    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NN, 1, 256).kernel, VKL_KERNEL_GEMM_QUAD_ROW_NN);
-    cr_expect_eq(vkl_tune_direct(&caps, VKL_GEMM_NT, 2, 1).kernel, VKL_KERNEL_GEMM_QUAD_ROW_NT);
+    static const struct {
+        uint32_t form;
+        uint64_t m, n;
+        VklKernel kernel;
+        uint32_t rows; /* of a workgroup: as many as keep two processors busy, and at most 512 */
+    } choices[] = {
+        {VKL_GEMM_NN, 256, 256, VKL_KERNEL_GEMM_QUAD, 256},  {VKL_GEMM_NN, 32, 256, VKL_KERNEL_GEMM_QUAD, 32},
+        {VKL_GEMM_NT, 32, 64, VKL_KERNEL_GEMM_QUAD, 32},     {VKL_GEMM_NT, 2, 1, VKL_KERNEL_GEMM_QUAD, 1},
+        {VKL_GEMM_NN, 3200, 64, VKL_KERNEL_GEMM_QUAD, 458},  {VKL_GEMM_TN, 74, 256, VKL_KERNEL_GEMM_QUAD_TN, 74},
+        {VKL_GEMM_TN, 1, 256, VKL_KERNEL_GEMM_QUAD_TN, 1},   {VKL_GEMM_NN, 1, 256, VKL_KERNEL_GEMM_QUAD_ROW_NN, 1},
+        {VKL_GEMM_NT, 1, 1, VKL_KERNEL_GEMM_QUAD_ROW_NT, 1},
+    };
+    for (size_t i = 0; i < COUNT(choices); i++) {
+        VklDirectShape shape = vkl_tune_direct(&caps, choices[i].form, choices[i].m, choices[i].n);
+        cr_expect_eq(shape.kernel, choices[i].kernel, "case %zu", i);
+        cr_expect_eq(shape.spec[VKL_GEMM_SPEC_ROWS], choices[i].rows, "case %zu: %u rows", i, shape.spec[VKL_GEMM_SPEC_ROWS]);
+    }
+    static const struct {
+        uint64_t rows, units;
+        bool together; /* product and cell of a step */
+    } steps[] = {{32, 64, true}, {2, 1, true}, {1, 64, false}, {32, 65, false}, {5000, 50, true}};
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        VklDirectShape shape;
+        cr_expect_eq(vkl_tune_quad_step(&caps, steps[i].rows, steps[i].units, &shape), steps[i].together, "step %zu", i);
+        VklCaps others = software(8, 2);
+        cr_expect_not(vkl_tune_quad_step(&others, steps[i].rows, steps[i].units, &shape), "step %zu", i);
+    }
 }
 
 /* Devices stop all loops of an invocation together after 65,535 turns, and leaving a loop counts as one. */

@@ -207,7 +207,6 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
         Key key;
         memset(&key, 0, sizeof(key));
         key.bindings = op->bindings;
-        made->kernel = op->kernel;
         made->cost = (float)vkl_op_cost(op);
         vk->cost += (double)made->cost;
         memcpy(made->groups, op->groups, sizeof(made->groups));
@@ -222,10 +221,10 @@ static VklStatus fill_ops(VklExec *exec, VklVkExec *vk, Keys *keys, VklError *er
         for (uint32_t binding = 0; !status && binding < op->bindings; binding++)
             status = bind_window(exec, op, binding, error, &key.windows[binding], &made->args);
         uint32_t spec[VKL_SPEC_COUNT];
-        vkl_op_settle(op, &made->args, spec);
+        made->kernel = vkl_op_settle(op, &made->args, spec);
         if (status)
             return status;
-        keys->pipelines[i] = vkl_vk_pipeline_row(exec->device, op->kernel, spec);
+        keys->pipelines[i] = vkl_vk_pipeline_row(exec->device, made->kernel, spec);
         if (!keys->pipelines[i])
             return vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for a pipeline");
         made->layout = vkl_vk(exec->device)->pipelines.layouts[op->bindings];

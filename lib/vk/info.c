@@ -210,8 +210,9 @@ VklStatus vkl_vk_device_info(VklContext *context, const VklVkPhysical *from, Vkl
     bool choice = enabled >> VKL_VK_SUBGROUP_SIZE_CONTROL & 1 && sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_control = choice;
     made.features.subgroup_size_min = choice ? sizes.minSubgroupSize : subgroup.subgroupSize;
+    VkSubgroupFeatureFlags shuffles = VK_SUBGROUP_FEATURE_SHUFFLE_BIT | VK_SUBGROUP_FEATURE_QUAD_BIT;
     made.features.subgroup_shuffle =
-        subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
+        (subgroup.supportedOperations & shuffles) == shuffles && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     made.features.subgroup_size_max = choice ? sizes.maxSubgroupSize : subgroup.subgroupSize;
     if (made.features.cooperative_matrix && enabled >> VKL_VK_COOPERATIVE_MATRIX & 1 && enabled >> VKL_VK_MEMORY_MODEL & 1 &&
         made.features.shader_float16)
