@@ -225,7 +225,7 @@ struct VklBackend {
     /* A range of its ops, at least one. */
     VklStatus (*exec_record_part)(VklExec *exec, VklStream *stream, size_t first, size_t count);
     VklStatus (*timer_create)(VklTimer *timer); /* the stream is set */
-    void (*timer_destroy)(VklTimer *timer);     /* impl only; its pieces are done */
+    void (*timer_destroy)(VklTimer *timer);     /* impl only; waits for its latest piece */
     /* What is recorded and replayed on the timer's own stream from here on is submitted by piece_submit, in one submit; it begins behind what was
      * recorded before. None of these waits. Dropped work has not run, unless it was so much that it took more than one submit. */
     VklStatus (*piece_begin)(VklTimer *timer);

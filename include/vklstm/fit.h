@@ -28,7 +28,7 @@ extern "C" {
 typedef struct VklFit VklFit;
 
 /* Begins training as vkl_model_fit() does: checks, allocates, compiles, uploads, and waits for that. `desc` is copied, the windows' arrays are read
- * during the call alone. `validation` may be NULL. While a VklFit exists, its model must not be trained otherwise, nor its tensors be set; it may predict.
+ * during the call alone. `validation` may be NULL. While a VklFit exists, its model must not be trained otherwise, nor its tensors be set, nor be destroyed; it may predict.
  * Errors (told by vkl_model_error()): as vkl_model_fit(); VKL_ERROR_INVALID where the model has a VklFit already. */
 VKL_API VklStatus vkl_fit_create(VklModel *model, const VklWindows *train, const VklWindows *validation, const VklFitDesc *desc,
                                  VklFit **fit);

@@ -1020,7 +1020,10 @@ VklStatus vkl_vk_timer_create(VklTimer *timer)
 void vkl_vk_timer_destroy(VklTimer *timer)
 {
     VklVkDevice *device = vkl_vk(timer->stream->device);
+    VklVkStream *stream = timer->stream->impl;
     Timer *vk = timer->impl;
+    if (vk->pool && stream->first && stream->first->serial <= vk->serial) /* a wait was refused */
+        wait_before_destroying(device, stream);
     if (vk->pool)
         device->functions.vkDestroyQueryPool(device->handle, vk->pool, device->allocation);
     vkl_release(vk);
