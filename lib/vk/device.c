@@ -182,9 +182,8 @@ static VklStatus open_device(VklDevice *device, const char *caller)
                         device->info.name, missing);
     VkPhysicalDeviceProperties properties;
     VkQueueFamilyProperties families[MOST_FAMILIES];
-    uint32_t count = MOST_FAMILIES;
+    uint32_t count = vkl_vk_families(&vk->instance_functions, vk->physical, families);
     vk->instance_functions.vkGetPhysicalDeviceProperties(vk->physical, &properties);
-    vk->instance_functions.vkGetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
     vk->timestamp_bits = vk->queue_family < count ? families[vk->queue_family].timestampValidBits : 0;
     vk->timestamp_period = (double)properties.limits.timestampPeriod;
     return vkl_vk_pipelines_init(device);
@@ -324,8 +323,7 @@ static VklStatus check_import(VklContext *context, const VklVulkanImport *import
 static VklStatus take_families(VklContext *context, VklVkDevice *vk, const VklVulkanImport *import, const char *name)
 {
     VkQueueFamilyProperties families[MOST_FAMILIES];
-    uint32_t count = MOST_FAMILIES;
-    vk->instance_functions.vkGetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
+    uint32_t count = vkl_vk_families(&vk->instance_functions, vk->physical, families);
     if (vk->queue_family >= count)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_device_import_vulkan: queue_family is %u; '%s' has %u queue families", vk->queue_family, name,

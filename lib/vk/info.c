@@ -44,14 +44,22 @@ bool vkl_vk_has_extension(const VklVkExtensions *extensions, const char *name)
     return false;
 }
 
-bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t *family)
+uint32_t vkl_vk_families(const VklInstanceFunctions *functions, VkPhysicalDevice physical,
+                         VkQueueFamilyProperties properties[MOST_FAMILIES])
 {
+    /* asked first: SwiftShader leaves the number as it is when there is room for more */
     uint32_t count = 0;
     functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
-    VkQueueFamilyProperties properties[MOST_FAMILIES];
     if (count > MOST_FAMILIES)
         count = MOST_FAMILIES;
     functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, properties);
+    return count;
+}
+
+bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t *family)
+{
+    VkQueueFamilyProperties properties[MOST_FAMILIES];
+    uint32_t count = vkl_vk_families(functions, physical, properties);
     /* A family that cannot draw runs beside what the desktop draws. */
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < count; i++) {
@@ -68,8 +76,7 @@ bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice
 static bool has_timestamps(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t family)
 {
     VkQueueFamilyProperties properties[MOST_FAMILIES];
-    uint32_t count = MOST_FAMILIES;
-    functions->vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, properties);
+    uint32_t count = vkl_vk_families(functions, physical, properties);
     return family < count && properties[family].timestampValidBits > 0;
 }
 

@@ -16,6 +16,10 @@ VklStatus vkl_vk_extensions_get(VklContext *context, const VklInstanceFunctions 
 void vkl_vk_extensions_finish(VklVkExtensions *extensions);
 bool vkl_vk_has_extension(const VklVkExtensions *extensions, const char *name);
 
+/* Returns how many there are. */
+uint32_t vkl_vk_families(const VklInstanceFunctions *functions, VkPhysicalDevice physical,
+                         VkQueueFamilyProperties properties[MOST_FAMILIES]);
+
 /* The queue family that work goes to; false: the device has none for compute. */
 bool vkl_vk_queue_family(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t *family);
 
