@@ -95,46 +95,53 @@ void vkl_context_destroy(VklContext *context)
     vkl_release(context);
 }
 
-const char *vkl_context_error(const VklContext *context)
-{
-    VklContext *shared = (VklContext *)context; /* the mutex is what makes reading it from several threads legal */
-    pthread_mutex_lock(&shared->mutex);
-    const char *message = shared->ring[(shared->ring_next + VKL_ERROR_RING - 1) % VKL_ERROR_RING].message;
-    pthread_mutex_unlock(&shared->mutex);
-    return message;
-}
-
 static void pass_on(VklContext *context, VklLogLevel level, const char *message)
 {
     if (context->desc.log && level <= context->desc.log_level)
         context->desc.log(context->desc.log_user, level, message);
 }
 
-/* The latest sentence of this thread, for objects that pass on the failure of another: the context's may be another thread's. */
-static _Thread_local VklError latest;
+/* Of this thread: its latest failure, for objects that pass on the failure of another (the context's may be another thread's), and what
+ * vkl_context_error() has returned. */
+static _Thread_local char latest[VKL_MESSAGE_SIZE], shown[VKL_MESSAGE_SIZE];
+
+/* Several threads may prepare work of one layer, and all fail. */
+static void keep(VklError *error)
+{
+    while (atomic_exchange_explicit(&error->busy, true, memory_order_acquire))
+        ;
+    memcpy(error->message, latest, sizeof(latest));
+    atomic_store_explicit(&error->busy, false, memory_order_release);
+}
 
 VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const char *format, ...)
 {
-    VklError made;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(made.message, sizeof(made.message), format, arguments);
+    vsnprintf(latest, sizeof(latest), format, arguments);
     va_end(arguments);
-    latest = made;
     if (error)
-        *error = made;
+        keep(error);
     pthread_mutex_lock(&context->mutex);
-    context->ring[context->ring_next] = made;
-    context->ring_next = (context->ring_next + 1) % VKL_ERROR_RING;
+    memcpy(context->error, latest, sizeof(latest));
     pthread_mutex_unlock(&context->mutex);
-    pass_on(context, VKL_LOG_ERROR, made.message);
+    pass_on(context, VKL_LOG_ERROR, latest);
     return status;
 }
 
 VklStatus vkl_fail_again(VklError *error, VklStatus status)
 {
-    *error = latest;
+    keep(error);
     return status;
+}
+
+const char *vkl_context_error(const VklContext *context)
+{
+    VklContext *shared = (VklContext *)context; /* the mutex is what makes reading it from several threads legal */
+    pthread_mutex_lock(&shared->mutex);
+    memcpy(shown, shared->error, sizeof(shown));
+    pthread_mutex_unlock(&shared->mutex);
+    return shown;
 }
 
 void vkl_log(VklContext *context, VklLogLevel level, const char *format, ...)

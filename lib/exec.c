@@ -128,37 +128,45 @@ static uint64_t hash_bytes(const void *key, size_t size)
     return hash;
 }
 
-VklExec *vkl_exec_cache_find(VklExecCache *cache, const void *key, size_t size)
+VklExec *vkl_exec_cache_find(VklContext *context, VklExecCache *cache, const void *key, size_t size)
 {
     uint64_t hash = hash_bytes(key, size);
-    for (int i = 0; i < VKL_CACHE_SIZE; i++) {
+    VklExec *found = NULL;
+    pthread_mutex_lock(&context->mutex);
+    for (int i = 0; i < VKL_CACHE_SIZE && !found; i++) {
         if (cache->entries[i].exec && cache->entries[i].hash == hash && cache->entries[i].key_size == size &&
             !memcmp(cache->entries[i].key, key, size)) {
             cache->entries[i].used = ++cache->clock;
-            return cache->entries[i].exec;
+            found = cache->entries[i].exec;
+            vkl_exec_retain(found); /* another thread may put something else in its place */
         }
     }
-    return NULL;
+    pthread_mutex_unlock(&context->mutex);
+    return found;
 }
 
-void vkl_exec_cache_add(VklExecCache *cache, const void *key, size_t size, VklExec *exec)
+void vkl_exec_cache_add(VklContext *context, VklExecCache *cache, const void *key, size_t size, VklExec *exec)
 {
     void *copy = vkl_allocate(exec->device->caps.memory, size, 1);
     if (!copy)
         return;
     memcpy(copy, key, size);
+    vkl_exec_retain(exec);
     int oldest = 0;
+    pthread_mutex_lock(&context->mutex);
     for (int i = 1; i < VKL_CACHE_SIZE; i++)
         if (cache->entries[i].used < cache->entries[oldest].used)
             oldest = i;
-    vkl_release(cache->entries[oldest].key);
-    vkl_exec_release(cache->entries[oldest].exec);
-    vkl_exec_retain(exec);
+    void *old_key = cache->entries[oldest].key;
+    VklExec *old_exec = cache->entries[oldest].exec;
     cache->entries[oldest].key = copy;
     cache->entries[oldest].key_size = size;
     cache->entries[oldest].hash = hash_bytes(key, size);
     cache->entries[oldest].used = ++cache->clock;
     cache->entries[oldest].exec = exec;
+    pthread_mutex_unlock(&context->mutex);
+    vkl_release(old_key);
+    vkl_exec_release(old_exec);
 }
 
 void vkl_exec_cache_clear(VklExecCache *cache)

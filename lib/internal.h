@@ -31,11 +31,12 @@ typedef struct VklBackend VklBackend;
 typedef struct VklPool VklPool;
 
 /* ---- Errors ----
- * An object that can fail has a VklError as a member. vkl_fail() formats the sentence into it and into the context's ring,
+ * An object that can fail has a VklError as a member. vkl_fail() formats the sentence into it and into the context's,
  * passes it to the log callback, and returns the status, so that a check is one line:
  *     return vkl_fail(context, &rnn->error, VKL_ERROR_INVALID, "vkl_rnn_forward: T is %llu; it must be at least 1", ...);
  * `error` may be NULL: then the context alone keeps it. */
 typedef struct VklError {
+    atomic_bool busy; /* is being written */
     char message[VKL_MESSAGE_SIZE];
 } VklError;
 
@@ -45,12 +46,10 @@ VklStatus vkl_fail_again(VklError *error, VklStatus status);
 void vkl_log(VklContext *context, VklLogLevel level, const char *format, ...) VKL_PRINTF(3, 4);
 
 /* ---- Context ---- */
-#define VKL_ERROR_RING 16
 struct VklContext {
     VklContextDesc desc;
-    pthread_mutex_t mutex; /* guards the ring, the pool's creation and `vulkan` */
-    VklError ring[VKL_ERROR_RING];
-    unsigned ring_next;
+    pthread_mutex_t mutex; /* guards `error`, caches of execs, the pool's creation and `vulkan` */
+    char error[VKL_MESSAGE_SIZE];
     VklPool *pool; /* the CPU backend's threads, made when first needed */
     void *vulkan;  /* struct VklVulkan of lib/vk: the instance and its functions, made when first needed; NULL before */
 };
@@ -159,7 +158,7 @@ static inline uint64_t vkl_buffer_key(const VklDevice *device, const VklBuffer *
     return !buffer ? 0 : buffer->device == device ? buffer->id : UINT64_MAX;
 }
 
-/* The last few execs of an object, found again by the bytes of the call that made them (sizes, and ids and offsets of buffers). */
+/* The last few execs of an object, guarded by the context's mutex, found again by the bytes of the call that made them (sizes, and ids and offsets of buffers). */
 #define VKL_CACHE_SIZE 16
 typedef struct VklExecCache {
     struct {
@@ -170,9 +169,10 @@ typedef struct VklExecCache {
     } entries[VKL_CACHE_SIZE];
     uint64_t clock;
 } VklExecCache;
-VklExec *vkl_exec_cache_find(VklExecCache *cache, const void *key, size_t size);
+/* NULL, or one that the caller lets go of. */
+VklExec *vkl_exec_cache_find(VklContext *context, VklExecCache *cache, const void *key, size_t size);
 /* Keeps a reference. A key that cannot be allocated is no error: the exec is then not cached. */
-void vkl_exec_cache_add(VklExecCache *cache, const void *key, size_t size, VklExec *exec);
+void vkl_exec_cache_add(VklContext *context, VklExecCache *cache, const void *key, size_t size, VklExec *exec);
 void vkl_exec_cache_clear(VklExecCache *cache);
 
 /* ---- The backend contract ----

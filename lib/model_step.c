@@ -130,17 +130,15 @@ VklStatus vkl_model_step(VklModel *model, VklStream *stream, const VklModelStep 
             key.slots[slot].id = vkl_buffer_key(model->device, slots[slot].buffer);
             key.slots[slot].offset = slots[slot].offset;
         }
-    VklExec *exec = vkl_exec_cache_find(&model->steps, &key, sizeof(key));
-    bool made = !exec;
-    if (made) {
+    VklExec *exec = vkl_exec_cache_find(model->device->context, &model->steps, &key, sizeof(key));
+    if (!exec) {
         status = prepare(model, name, args, slots, &exec);
         if (status)
             return status;
-        vkl_exec_cache_add(&model->steps, &key, sizeof(key), exec);
+        vkl_exec_cache_add(model->device->context, &model->steps, &key, sizeof(key), exec);
     }
     status = vkl_exec_record(exec, stream);
-    if (made)
-        vkl_exec_release(exec);
+    vkl_exec_release(exec);
     return status ? vkl_fail_again(&model->error, status) : VKL_OK;
 }
 

@@ -164,16 +164,14 @@ VklStatus vkl_optimizer_step(VklOptimizer *optimizer, VklStream *stream, VklSlic
     static const char call[] = "vkl_optimizer_step";
     uint64_t key[4] = {vkl_buffer_key(optimizer->device, params.buffer), params.offset,
                        vkl_buffer_key(optimizer->device, grads.buffer), grads.offset};
-    VklExec *exec = vkl_exec_cache_find(&optimizer->cache, key, sizeof(key));
-    bool made = !exec;
-    if (made) {
+    VklExec *exec = vkl_exec_cache_find(optimizer->device->context, &optimizer->cache, key, sizeof(key));
+    if (!exec) {
         VklStatus status = prepare(optimizer, call, params, grads, &exec);
         if (status)
             return status;
-        vkl_exec_cache_add(&optimizer->cache, key, sizeof(key), exec);
+        vkl_exec_cache_add(optimizer->device->context, &optimizer->cache, key, sizeof(key), exec);
     }
     VklStatus status = vkl_exec_record(exec, stream);
-    if (made)
-        vkl_exec_release(exec);
+    vkl_exec_release(exec);
     return status ? vkl_fail_again(&optimizer->error, status) : VKL_OK;
 }

@@ -574,17 +574,15 @@ static VklStatus record(VklRnn *rnn, const char *call, VklStream *stream, const 
             key.slots[slot].id = vkl_buffer_key(rnn->device, bound->slots[slot].buffer);
             key.slots[slot].offset = bound->slots[slot].offset;
         }
-    VklExec *exec = vkl_exec_cache_find(&rnn->cache, &key, sizeof(key));
-    bool made = !exec;
-    if (made) {
+    VklExec *exec = vkl_exec_cache_find(rnn->device->context, &rnn->cache, &key, sizeof(key));
+    if (!exec) {
         VklStatus status = prepare(rnn, call, bound, backward, &exec);
         if (status)
             return status;
-        vkl_exec_cache_add(&rnn->cache, &key, sizeof(key), exec);
+        vkl_exec_cache_add(rnn->device->context, &rnn->cache, &key, sizeof(key), exec);
     }
     VklStatus status = vkl_exec_record(exec, stream);
-    if (made)
-        vkl_exec_release(exec);
+    vkl_exec_release(exec);
     return status ? vkl_fail_again(&rnn->error, status) : VKL_OK;
 }
 

@@ -183,7 +183,7 @@ Test(table, tells_where_a_column_is_no_number)
         VklTable *table = NULL;
         TEST_OK(context, vkl_table_read_csv(context, path, &table));
         remove(path);
-        VklError error = {""};
+        VklError error = {.message = ""};
         uint32_t column = 7;
         VklStatus status = vkl_table_use(context, &error, table, "a", &column);
         cr_assert_eq(status, cases[i].status, "case %zu: status %d: %s", i, (int)status, error.message);

@@ -3,8 +3,25 @@
  * VklContext: the root object. It holds what the host program decides once: where messages go and on which threads the CPU
  * backend may run. There is no global state: two contexts in one process do not know of each other.
  *
- * Threads. A context and a device may be used from several threads at once. Every other object (buffer, stream, layer,
- * model, table) may be used by one thread at a time; different objects by different threads without locks.
+ * Threads, object by object:
+ *
+ *     VklContext, VklDevice           internally synchronised: any calls from any threads at once
+ *     VklRnn, VklDense, VklOptimizer  internally synchronised too: one layer may be prepared from, and recorded directly, by several threads at
+ *                                     once, each with arrays and a stream of its own. (Steps of one optimizer change the same moments: their order
+ *                                     is that of the work on the device)
+ *     VklExec                         never changes: recorded by any number of threads at once, each into a stream of its own, while others
+ *                                     prepare, submit, or train the model that it was prepared from
+ *     VklBuffer                       may be named in the calls of any threads; host memory of a mapped one is the caller's to guard
+ *     VklStream with its fences, VklModel with its VklFit, VklJob, VklTable and VklPrep
+ *                                     externally synchronised: one thread at a time; different ones by different threads without a lock
+ *
+ * Making an object from another is a use of that other one. Destroying an object must be its last use. Callbacks come on whatever thread is in
+ * the library. A sentence of vkl_..._error() is the object's latest: where several threads use the object and more than one call may fail,
+ * vkl_context_error() and the log callback are what may be read at any time.
+ * What threads do to the same array: on a Vulkan device work of all streams runs in the order of its submits, each piece sees what those before it wrote.
+ * The CPU backend may run work where it is recorded, so there a thread that reads what another computes must know that it has (a lock around
+ * both, or a fence); recordings of one VklExec run one after the other.
+ * (tests/threads_*.c do all of this under ThreadSanitizer.)
  */
 #ifndef VKLSTM_CONTEXT_H
 #define VKLSTM_CONTEXT_H
@@ -87,9 +104,8 @@ VKL_API VklStatus vkl_context_create(const VklContextDesc *desc, VklContext **co
 /* Destroys a context; everything made from it must be gone before. NULL is accepted. */
 VKL_API void vkl_context_destroy(VklContext *context);
 
-/* The sentence of the latest failed call on this context or on one of its devices, "" if there was none. With several
- * threads the latest may be another thread's (the log callback has each one's own); the text stays valid until sixteen
- * further calls have failed. */
+/* The sentence of the latest failed call on this context or on one of its devices, "" if there was none. With several threads the latest may be
+ * another thread's (the log callback has each one's own). A copy for the calling thread, valid until that calls this again. */
 VKL_API const char *vkl_context_error(const VklContext *context);
 
 /* "MAJOR.MINOR.PATCH" of the library. */

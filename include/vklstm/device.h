@@ -47,7 +47,7 @@ typedef struct VklDeviceFeatures {
     bool storage_16bit;         /* no kernel uses it */
     bool subgroup_size_control; /* used by every kernel that wants a size */
     bool cooperative_matrix;    /* the extension; cooperative_shape says whether it is used */
-    bool unified_memory; /* all device memory is visible to the host */
+    bool unified_memory;        /* all device memory is visible to the host */
     uint32_t subgroup_size_min,
         subgroup_size_max; /* what a kernel can ask for; both subgroup_size without subgroup_size_control */
     bool subgroup_shuffle; /* lanes of a subgroup can read each other's values in kernels */

@@ -5,6 +5,7 @@
  *
  * Dense: y = activation(x W^T + b), for R rows of I features to O outputs. Canonical tensors: weight [O][I], bias [O].
  * The packed layout is W transposed, [I][O], then b [O], rounded up to a multiple of 4 floats.
+ * Threads: a VklDense as a VklRnn (context.h).
  */
 #ifndef VKLSTM_LAYERS_H
 #define VKLSTM_LAYERS_H

@@ -11,7 +11,8 @@
  * last recurrent one acts on every time step. States begin at zero in each window.
  *
  * Training runs one plan per step (gather, forward, loss, backward, clip, optimizer) that is recorded once and replayed; the
- * host reads the losses once per epoch. The same seed gives the same bits on the same device. One thread at a time.
+ * host reads the losses once per epoch. The same seed gives the same bits on the same device. One thread at a time,
+ * different models at once; work of vkl_model_prepare_step() is recorded by any thread meanwhile (context.h).
  */
 #ifndef VKLSTM_MODEL_H
 #define VKLSTM_MODEL_H

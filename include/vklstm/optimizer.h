@@ -12,7 +12,7 @@
  *     AdamW    p -= lr wd p first, then Adam without wd                                  (Loshchilov and Hutter 2019)
  *
  * Gradient clipping comes first: by norm over the whole buffer, g *= min(1, clip_norm / (|g| + 1e-6)), then by value,
- * g = clamp(g, -clip_value, clip_value). A NaN gradient stays NaN.
+ * g = clamp(g, -clip_value, clip_value). A NaN gradient stays NaN. Threads: as VklRnn (context.h).
  */
 #ifndef VKLSTM_OPTIMIZER_H
 #define VKLSTM_OPTIMIZER_H

@@ -37,8 +37,8 @@
  * with peepholes weight_ch_l0 [3][H] (i, f, o), each again with the suffix _reverse for the second direction. Rows: LSTM i f g o,
  * GRU r z n, G 4, 3 and 1. Gradients use the same packed layout.
  *
- * A NaN in x, a state or a weight reaches the outputs. A VklRnn is immutable after its creation but for its error and its
- * cache of prepared work: one thread at a time.
+ * A NaN in x, a state or a weight reaches the outputs. A VklRnn is immutable after its creation but for its error and its cache of prepared
+ * work, which are guarded: several threads may call into one at once (context.h).
  */
 #ifndef VKLSTM_RNN_H
 #define VKLSTM_RNN_H

@@ -17,7 +17,7 @@
  *   streams of our own                     a command pool, fences, staging; vkQueueSubmit under lock_queue; only waits wait
  *   vkl_stream_destroy(), vkl_device_destroy()   wait for what vklstm has submitted, not for what the program has
  *
- * Threads: import and the calls on a device from any thread, several at once; a stream or a buffer from one at a time (context.h). Two devices,
+ * Threads: import and the calls on a device from any thread, several at once; a stream from one at a time (context.h). Two devices,
  * or two contexts, share nothing.
  */
 #ifndef VKLSTM_VULKAN_H

@@ -31,6 +31,7 @@ typedef struct CpuCall {
 } CpuCall;
 
 typedef struct CpuExec {
+    pthread_mutex_t running; /* several threads may record it, which runs it: one after the other, as a queue would */
     uint64_t barriers;
     void *packed; /* what the ops pack, one after the other in the same place */
     size_t count;
@@ -330,10 +331,10 @@ static bool prepare_call(const VklExec *exec, CpuCall *call, const VklOp *op, ui
 
 static void destroy_calls(CpuExec *impl)
 {
-    for (size_t i = 0; impl && i < impl->count; i++)
+    for (size_t i = 0; i < impl->count; i++)
         vkl_release(impl->calls[i].gang);
-    if (impl)
-        vkl_release(impl->packed);
+    vkl_release(impl->packed);
+    pthread_mutex_destroy(&impl->running);
     vkl_release(impl);
 }
 
@@ -344,8 +345,11 @@ static VklStatus exec_create(VklExec *exec, VklError *error)
     CpuExec *impl = count <= (SIZE_MAX - sizeof(*impl)) / sizeof(impl->calls[0])
                         ? vkl_allocate(exec->device->caps.memory, 1, sizeof(*impl) + count * sizeof(impl->calls[0]))
                         : NULL;
-    if (!impl)
+    if (!impl || pthread_mutex_init(&impl->running, NULL)) {
+        vkl_release(impl);
+        impl = NULL;
         goto fail;
+    }
     for (; impl->count < count; impl->count++) {
         const VklOp *op = &exec->plan.ops[impl->count];
         impl->barriers += op->barrier;
@@ -362,7 +366,8 @@ static VklStatus exec_create(VklExec *exec, VklError *error)
     exec->impl = impl;
     return VKL_OK;
 fail:
-    destroy_calls(impl);
+    if (impl)
+        destroy_calls(impl);
     return vkl_fail(exec->device->context, error, VKL_ERROR_HOST_MEMORY, "the host refused memory for %zu kernel calls", count);
 }
 
@@ -436,6 +441,7 @@ static void run_counted(const VklDevice *device, const CpuCall *call)
 static void run_calls(VklExec *exec, VklStream *stream, size_t first, size_t end)
 {
     CpuExec *impl = exec->impl;
+    pthread_mutex_lock(&impl->running);
     for (size_t i = first; i < end; i++) {
         double begin = stream->profiling ? vkl_nanoseconds() : 0;
         if (impl->calls[i].live)
@@ -445,6 +451,7 @@ static void run_calls(VklExec *exec, VklStream *stream, size_t first, size_t end
         if (stream->profiling)
             vkl_profile_add(stream->profile, impl->calls[i].op, vkl_nanoseconds() - begin);
     }
+    pthread_mutex_unlock(&impl->running);
 }
 
 static VklStatus exec_replay(VklExec *exec, VklStream *stream, uint32_t count)
