@@ -19,6 +19,13 @@ VklStatus vkl_model_predict(VklModel *model, const VklWindows *windows, float *p
         return status;
     VklWindows inputs = *windows;
     inputs.targets = NULL;
+    uint64_t total;
+    float *all = vkl_mul(windows->count, windows->outputs, &total) ? vkl_allocate(model->device->caps.memory, total, sizeof(*all))
+                                                                   : NULL; /* a failure leaves the caller's array as it was */
+    if (!all)
+        return vkl_fail(model->device->context, &model->error, VKL_ERROR_HOST_MEMORY,
+                        "%s: the host refused memory for the predictions of %llu windows", call,
+                        (unsigned long long)windows->count);
     VklBatches batches;
     status =
         vkl_batches_start(&batches, model, call, &inputs, vkl_inference_batch(model, windows->steps), &fit, (VklModelPlan){0});
@@ -31,13 +38,16 @@ VklStatus vkl_model_predict(VklModel *model, const VklWindows *windows, float *p
             status = vkl_exec_record(batch->exec, model->stream);
         if (!status)
             status = vkl_stream_read(model->stream, vkl_slice(batch->reserve, 4 * batch->predictions.at),
-                                     predictions + done * windows->outputs, 4 * numbers);
+                                     all + done * windows->outputs, 4 * numbers);
         status = again(model, status);
         done += batch->rows;
     }
     if (!status)
         status = again(model, vkl_stream_wait(model->stream));
-    vkl_batches_finish(&batches);
+    vkl_batches_finish(&batches); /* waits: nothing is written to `all` any more */
+    if (!status)
+        memcpy(predictions, all, (size_t)total * sizeof(*all));
+    vkl_release(all);
     return status;
 }
 

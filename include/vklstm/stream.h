@@ -40,7 +40,8 @@ VKL_API const char *vkl_stream_error(const VklStream *stream);
 VKL_API VklStatus vkl_stream_write(VklStream *stream, VklSlice dst, const void *data, uint64_t size);
 
 /* Copies `size` bytes (a multiple of 4) from `src` to the host. `data` must stay valid, and is complete, when
- * vkl_stream_wait() or vkl_fence_wait() on a fence of a submit at or after this call has returned VKL_OK.
+ * vkl_stream_wait() or vkl_fence_wait() on a fence of a submit at or after this call has returned VKL_OK. Once one of them has returned an error,
+ * or the stream is destroyed, `data` is not written any more.
  * Errors: as vkl_stream_write. */
 VKL_API VklStatus vkl_stream_read(VklStream *stream, VklSlice src, void *data, uint64_t size);
 

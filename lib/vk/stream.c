@@ -574,6 +574,15 @@ static VklStatus collect(VklStream *stream)
     return VKL_OK;
 }
 
+/* After a wait that failed nobody keeps the memory that reads were to go to. */
+static VklStatus wait_failed(VklStream *stream, VklStatus status)
+{
+    VklVkStream *vk = stream->impl;
+    for (VklVkWork *work = vk->first; status < 0 && work; work = work->next)
+        work->read_count = 0;
+    return status;
+}
+
 /* Waits for the submits of this stream up to `serial`. */
 static VklStatus wait_for(VklStream *stream, uint64_t serial, uint64_t timeout_ns)
 {
@@ -588,12 +597,12 @@ static VklStatus wait_for(VklStream *stream, uint64_t serial, uint64_t timeout_n
     if (result == VK_TIMEOUT)
         return VKL_TIMEOUT;
     if (result)
-        return fail(stream, result, "vkWaitForFences", "of submitted work");
+        return wait_failed(stream, fail(stream, result, "vkWaitForFences", "of submitted work"));
     /* a fence covers all that was submitted to its queue before it */
     while (vk->first && vk->first->serial <= serial) {
         VklStatus status = work_done(stream, true);
         if (status)
-            return status;
+            return wait_failed(stream, status);
     }
     vkl_vk_collect(stream->device);
     return VKL_OK;
@@ -955,7 +964,7 @@ VklStatus vkl_vk_stream_wait(VklStream *stream)
 {
     VklVkStream *vk = stream->impl;
     VklStatus status = submit_all(stream, NULL);
-    return status ? status : wait_for(stream, vk->serial, UINT64_MAX);
+    return status ? wait_failed(stream, status) : wait_for(stream, vk->serial, UINT64_MAX);
 }
 
 VklStatus vkl_vk_stream_replay(VklStream *stream, VklExec *exec, VkCommandBuffer commands, uint32_t count)
