@@ -160,5 +160,4 @@ VklStatus vkl_prep_from_json(VklContext *context, const char *name, const json_t
 
 /* ---- Helpers ---- */
 
-
 #endif

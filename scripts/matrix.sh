@@ -3,6 +3,7 @@
 #
 # matrix.sh [PART...] : what scripts/test.sh leaves out, because it takes long and downloads much; by hand or nightly. Parts:
 #   rows       the stages swiftshader, validation and sanitizers of scripts/test.sh with every row of their tables
+#   faults     every allocation and every Vulkan call of a visit to the library fails in turn, under the system's validation layer
 #   lanes      the operator tests on the system's lavapipe with 4, 8 and 16 lanes
 #   mesa       the same on the lavapipe of Mesa 25 and of Mesa 26, there with cooperative matrices too
 #   compilers  the kernels that the planner picks through the compilers of AMD's, Intel's, NVIDIA's and Adreno's chips, without the chips
@@ -12,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-all_parts=(rows lanes mesa compilers)
+all_parts=(rows faults lanes mesa compilers)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all_parts[@]}")
 build=$root/build/matrix
@@ -100,6 +101,23 @@ part_rows() {
     else
         fail "every row" "$(tail -n 1 "$log"); $log"
     fi
+}
+
+part_faults() {
+    build_tests || return 1
+    local kind device log status
+    for kind in "memory cpu" "memory vulkan:llvmpipe" "vulkan vulkan:llvmpipe"; do
+        read -r kind device <<<"$kind"
+        log=$build/faults-$kind-${device%:*}.txt status=0
+        LP_NUM_THREADS=0 VKL_TEST_DEVICE=$device VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation \
+            "$build/tests/faults" "$kind" >"$log" 2>&1 || status=$?
+        cat "$log"
+        if [ "$status" -eq 0 ]; then
+            pass "$kind fails, $device" "$(sed -n "s/.*: \([0-9]*\) failed in turn.*/\1/p" "$log" | awk "{n += \$1} END {print n}") in turn, none crashed"
+        else
+            fail "$kind fails, $device" "status $status; $log"
+        fi
+    done
 }
 
 part_lanes() {
