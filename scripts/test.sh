@@ -81,7 +81,7 @@ run_tests() { # DIRECTORY ARGUMENTS OF MESON TEST...: adds its counts
 
 # All features are asked for, so that one that cannot be built fails instead of being left out. A compiler's warning is an error
 # here, and here alone.
-features=(-Dtests=enabled -Dtools=enabled -Dexamples=enabled -Dcsv=enabled)
+features=(-Dtests=enabled -Dtools=enabled -Dexamples=enabled -Dcsv=enabled -Ddocs=enabled)
 staging=$root/build/stage
 build_release() {
     build build/test "${features[@]}" -Dvulkan=enabled -Dwerror=true --prefix="$staging" --libdir=lib
@@ -332,6 +332,7 @@ consume_subproject() {
 stage_package() {
     build_release || return 1
     check "public headers stand alone" check_headers
+    check "API reference" ninja -C build/test --quiet reference
     check "names of the static library" check_archive
     check "host memory by the callbacks alone" check_allocation
     check "no environment, files, threads or output of its own accord" check_guest

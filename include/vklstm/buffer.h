@@ -43,6 +43,7 @@ VKL_API VklStatus vkl_buffer_create(VklDevice *device, VklBufferUsage usage, uin
  * Work recorded on one of our streams but not submitted must not use it. NULL is accepted. */
 VKL_API void vkl_buffer_destroy(VklBuffer *buffer);
 
+/* In bytes. */
 VKL_API uint64_t vkl_buffer_size(const VklBuffer *buffer);
 
 /* The host's address of the first byte: for UPLOAD and READBACK buffers, and for every buffer of the CPU backend; else NULL.

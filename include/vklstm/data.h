@@ -42,6 +42,7 @@ VKL_API VklStatus vkl_table_create(VklContext *context, uint64_t rows, uint32_t 
                                    const double *values, const char *const *labels, VklTable **table);
 VKL_API void vkl_table_destroy(VklTable *table);
 
+/* How many rows and columns, and the name of a column (of the table, as long as it lives; NULL beyond the last). */
 VKL_API uint64_t vkl_table_rows(const VklTable *table);
 VKL_API uint32_t vkl_table_columns(const VklTable *table);
 VKL_API const char *vkl_table_column_name(const VklTable *table, uint32_t column);
@@ -83,13 +84,13 @@ typedef struct VklPrepDesc {
     size_t struct_size;
     const char *target;          /* name of a column */
     const char *const *features; /* names of columns, exactly the inputs; NULL (default): the target alone */
-    uint32_t feature_count;
-    uint64_t window;         /* T: time steps of a window; default 1 */
-    uint64_t horizon;        /* the target is the value so many rows after the window's last; default 1 */
-    VklFill fill;            /* default VKL_FILL_FORWARD */
-    uint64_t fill_window;    /* of VKL_FILL_MOVING_AVERAGE; odd, >= 3; default 5 */
-    VklScale scale;          /* default VKL_SCALE_MINMAX */
-    bool log;                /* natural logarithm of the target column; default false */
+    uint32_t feature_count;      /* of `features` */
+    uint64_t window;             /* T: time steps of a window; default 1 */
+    uint64_t horizon;            /* the target is the value so many rows after the window's last; default 1 */
+    VklFill fill;                /* default VKL_FILL_FORWARD */
+    uint64_t fill_window;        /* of VKL_FILL_MOVING_AVERAGE; odd, >= 3; default 5 */
+    VklScale scale;              /* default VKL_SCALE_MINMAX */
+    bool log;                    /* natural logarithm of the target column; default false */
     uint64_t difference;     /* K: the target column becomes v[r] - v[r-K]; 0 (default): off. As a target with a horizon h > K,
                                 the lag is the smallest multiple of K that is at least h, so that only known values are needed */
     double test_split;       /* share of the rows, 0 <= s < 1; default 0.2 */
@@ -133,9 +134,9 @@ VKL_API VklStatus vkl_prep_restore(VklPrep *prep, const VklTable *table, const V
 
 typedef struct VklScore {
     uint64_t count; /* observed targets; 0: the others are NaN */
-    double rmse;
-    double mae;
-    double mape; /* percent, over targets that are not zero; NaN if there are none */
+    double rmse;    /* root of the mean of squared errors */
+    double mae;     /* mean of absolute errors */
+    double mape;    /* percent, over targets that are not zero; NaN if there are none */
 } VklScore;
 
 /* Errors of predictions (values, in the table's units, [count]) against the observed targets. */

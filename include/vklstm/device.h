@@ -40,17 +40,17 @@ typedef struct VklDeviceLimits {
 /* What is enabled on the device: on an imported one, what the program said; on one of ours, and in a list of devices, what vklstm asks for
  * because it would use it. */
 typedef struct VklDeviceFeatures {
-    uint32_t subgroup_size; /* 1 for the CPU backend */
-    bool timestamps;        /* GPU time can be measured on the queue that is used */
-    bool timeline_semaphore;
+    uint32_t subgroup_size;     /* 1 for the CPU backend */
+    bool timestamps;            /* GPU time can be measured on the queue that is used */
+    bool timeline_semaphore;    /* VkSemaphores of vkl_stream_submit_vulkan() may have values */
     bool shader_float16;        /* used with cooperative matrices */
     bool storage_16bit;         /* no kernel uses it */
     bool subgroup_size_control; /* used by every kernel that wants a size */
     bool cooperative_matrix;    /* the extension; cooperative_shape says whether it is used */
     bool unified_memory;        /* all device memory is visible to the host */
-    uint32_t subgroup_size_min,
-        subgroup_size_max; /* what a kernel can ask for; both subgroup_size without subgroup_size_control */
-    bool subgroup_shuffle; /* lanes of a subgroup can read each other's values in kernels */
+    uint32_t subgroup_size_min; /* what a kernel can ask for; subgroup_size without subgroup_size_control */
+    uint32_t subgroup_size_max; /* the same */
+    bool subgroup_shuffle;      /* lanes of a subgroup can read each other's values in kernels */
     /* rows, columns and depth of the cooperative matrices that layers of halves are multiplied with; 0: of none, since the device, the features
      * that were enabled, or the compiler that built the library lack something */
     uint32_t cooperative_shape[3];
@@ -59,12 +59,12 @@ typedef struct VklDeviceFeatures {
 typedef struct VklDeviceInfo {
     size_t struct_size; /* set by the library */
     VklDeviceType type;
-    uint32_t index;       /* N of the selector "vulkan:N"; 0 for the CPU backend */
-    char name[256];       /* UTF-8 */
-    char driver[256];     /* name and version of the driver, or the instruction set of the CPU backend */
-    uint32_t api_version; /* as Vulkan encodes it; 0 for the CPU backend */
-    uint32_t vendor_id;
-    uint32_t device_id;
+    uint32_t index;        /* N of the selector "vulkan:N"; 0 for the CPU backend */
+    char name[256];        /* UTF-8 */
+    char driver[256];      /* name and version of the driver, or the instruction set of the CPU backend */
+    uint32_t api_version;  /* as Vulkan encodes it; 0 for the CPU backend */
+    uint32_t vendor_id;    /* by PCI or as Khronos gives them; 0 for the CPU backend */
+    uint32_t device_id;    /* of the vendor; 0 for the CPU backend */
     uint64_t memory_bytes; /* the largest device-local heap; physical memory for the CPU backend */
     VklDeviceLimits limits;
     VklDeviceFeatures features;
@@ -117,6 +117,7 @@ typedef struct VklDeviceSpeed {
  * busy device it finds less. Errors: memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_device_measure(VklDevice *device, VklDeviceSpeed *speed);
 
+/* The context that the device was made with. */
 VKL_API VklContext *vkl_device_context(const VklDevice *device);
 
 /* How many pipelines the device has compiled so far; 0 for the CPU backend, which has none. */

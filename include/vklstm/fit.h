@@ -78,7 +78,7 @@ typedef struct VklFitProgress {
     double loss;              /* of the latest finished epoch; NaN: none */
     double validation_loss;   /* the same; NaN without validation */
     double step_microseconds; /* what vkl_fit_run() expects a whole step to take the device; 0: not measured yet */
-    bool ended;
+    bool ended;               /* training has; vkl_fit_finish() is next */
 } VklFitProgress;
 
 /* `*progress` is written as a whole. */

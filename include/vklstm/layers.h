@@ -64,7 +64,7 @@ VKL_API VklStatus vkl_dense_forward(VklDense *dense, VklStream *stream, uint64_t
 
 typedef struct VklDenseBackward {
     size_t struct_size;
-    uint64_t rows;
+    uint64_t rows;      /* as in forward */
     VklSlice params;    /* in */
     VklSlice x;         /* in, [rows][I] */
     VklSlice y;         /* in, [rows][O], what forward wrote */
@@ -76,6 +76,7 @@ typedef struct VklDenseBackward {
 } VklDenseBackward;
 
 VKL_API VklDenseBackward vkl_dense_backward_args(uint64_t rows);
+/* Errors: as vkl_dense_forward(). */
 VKL_API VklStatus vkl_dense_backward(VklDense *dense, VklStream *stream, const VklDenseBackward *args);
 
 typedef struct VklLossArgs {

@@ -46,6 +46,7 @@ typedef struct VklLayerDesc {
     VklStorage storage; /* recurrent: VKL_STORAGE_FLOAT32 (default) or VKL_STORAGE_FLOAT16, see rnn.h. Model files hold it */
 } VklLayerDesc;
 
+/* One layer of each kind, the rest of the description at its defaults: so many units, or outputs; `rate`: the share of numbers that dropout zeroes. */
 VKL_API VklLayerDesc vkl_layer_lstm(uint64_t units);
 VKL_API VklLayerDesc vkl_layer_gru(uint64_t units);
 VKL_API VklLayerDesc vkl_layer_rnn(uint64_t units);
@@ -70,6 +71,7 @@ VKL_API VklStatus vkl_model_create(VklDevice *device, uint64_t features, const V
 VKL_API void vkl_model_destroy(VklModel *model);
 VKL_API const char *vkl_model_error(const VklModel *model);
 
+/* The device, the features of an input row, and the outputs of a window, that the model was made for. */
 VKL_API VklDevice *vkl_model_device(const VklModel *model);
 VKL_API uint64_t vkl_model_features(const VklModel *model);
 VKL_API uint64_t vkl_model_outputs(const VklModel *model);
@@ -141,8 +143,8 @@ typedef struct VklFitResult {
     uint64_t best_epoch;    /* the epoch whose weights the model has now; 0: none finished */
     double loss;            /* of the last finished epoch; NaN if none finished */
     double validation_loss; /* of best_epoch; NaN without validation */
-    double seconds;
-    uint64_t steps; /* training steps run */
+    double seconds;         /* that it took */
+    uint64_t steps;         /* training steps run */
     VklStreamStats stats;
 } VklFitResult;
 

@@ -83,7 +83,8 @@ typedef enum VklGateActivation {
 
 typedef struct VklActivationDesc {
     VklGateActivation kind;
-    float alpha, beta;
+    float alpha; /* what the formula of `kind` calls so */
+    float beta;  /* the same */
 } VklActivationDesc;
 
 /* The activation with its default alpha and beta (those in brackets above; 0 where it has none, or where both must be given). */
@@ -180,11 +181,12 @@ VKL_API VklStatus vkl_rnn_sizes(VklRnn *rnn, uint64_t T, uint64_t N, VklRnnSizes
 /* The canonical tensors, in PyTorch's order: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0, weight_ch_l0, then the same
  * with _reverse, then _l1 ...; those that the description has no use for are not there. A single direction has no suffix. */
 typedef struct VklParamInfo {
-    char name[64];
+    char name[64];     /* as above */
     uint32_t rank;     /* 1 or 2 */
     uint64_t shape[2]; /* rows, columns; shape[1] is 1 for rank 1 */
 } VklParamInfo;
 
+/* How many tensors there are; each has an index below that. */
 VKL_API uint32_t vkl_rnn_param_count(const VklRnn *rnn);
 /* Errors: VKL_ERROR_INVALID (index). */
 VKL_API VklStatus vkl_rnn_param_info(VklRnn *rnn, uint32_t index, VklParamInfo *info);
@@ -204,8 +206,10 @@ VKL_API VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed);
  * `first_row` and `first_step` tell where the rows and the time steps of this call begin in a larger job that is split. Dropout acts in
  * passes with a reserve alone. The low 32 bits of offset, first_row and first_step count. */
 typedef struct VklDropout {
-    uint64_t seed, offset;
-    uint64_t first_row, first_step;
+    uint64_t seed;       /* of all masks */
+    uint64_t offset;     /* of this pass */
+    uint64_t first_row;  /* of the larger job */
+    uint64_t first_step; /* of the larger job */
 } VklDropout;
 
 typedef struct VklRnnForward {

@@ -13,6 +13,7 @@
 #ifndef VKLSTM_STATUS_H
 #define VKLSTM_STATUS_H
 
+/* What a shared library exports. On Windows a program that links the DLL defines VKL_SHARED (pkg-config and CMake do). */
 #if defined(_WIN32) && defined(VKL_SHARED)
 #ifdef VKL_BUILDING
 #define VKL_API __declspec(dllexport)

@@ -96,9 +96,10 @@ VKL_API void vkl_job_destroy(VklJob *job);
 /* What a stream did since it was created. */
 typedef struct VklStreamStats {
     uint64_t dispatches; /* kernels run (repetitions of a replay counted) */
-    uint64_t barriers;
-    uint64_t submits; /* calls of vkQueueSubmit; 0 on the CPU backend */
+    uint64_t barriers;   /* recorded between them */
+    uint64_t submits;    /* calls of vkQueueSubmit; 0 on the CPU backend */
 } VklStreamStats;
+/* What it did so far: `*stats` is written as a whole. */
 VKL_API void vkl_stream_stats(const VklStream *stream, VklStreamStats *stats);
 
 /* Where the time goes: what calls of one kernel with the same work took, all together. */

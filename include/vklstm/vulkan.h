@@ -61,10 +61,10 @@ VKL_API VklStatus vkl_vulkan_instance_wishes(VklContext *context, PFN_vkGetInsta
 
 /* VkPhysicalDeviceCooperativeMatrixFeaturesKHR, which is younger than the Vulkan headers of some programs. */
 typedef struct VklVulkanCooperativeMatrix {
-    VkStructureType sType; /* 1000506000 */
-    void *pNext;
-    VkBool32 cooperativeMatrix;
-    VkBool32 cooperativeMatrixRobustBufferAccess;
+    VkStructureType sType;                        /* 1000506000 */
+    void *pNext;                                  /* as in Vulkan, and so the rest */
+    VkBool32 cooperativeMatrix;                   /* as in Vulkan */
+    VkBool32 cooperativeMatrixRobustBufferAccess; /* as in Vulkan */
 } VklVulkanCooperativeMatrix;
 
 typedef struct VklVulkanWishes {
@@ -118,7 +118,7 @@ typedef struct VklVulkanRequest {
 } VklVulkanRequest;
 
 typedef struct VklVulkanAllocation {
-    VkDeviceMemory memory;
+    VkDeviceMemory memory; /* of the device, of a type of the request */
     /* In `memory`; requirements.size bytes from here on are the buffer's. A multiple of the VkBuffer's alignment; of nonCoherentAtomSize too where
      * the host must reach memory that is not coherent (the Vulkan Memory Allocator sees to that). */
     VkDeviceSize offset;
@@ -155,6 +155,7 @@ typedef struct VklVulkanAllocation {
  * freed; then VKL_ERROR_DEVICE_MEMORY), VK_ERROR_OUT_OF_HOST_MEMORY (VKL_ERROR_HOST_MEMORY); any other is VKL_ERROR_VULKAN, as is an allocation
  * that is not what was asked for, which is released. */
 typedef struct VklVulkanMemory {
+    /* Fills `*allocation` for `*request`, or returns an error. */
     VkResult (*allocate)(void *user, const VklVulkanRequest *request, VklVulkanAllocation *allocation);
     void (*release)(void *user, const VklVulkanAllocation *allocation); /* the device does not use it any more */
     void *user;
@@ -164,14 +165,14 @@ typedef struct VklVulkanMemory {
 
 typedef struct VklVulkanImport {
     size_t struct_size;
-    PFN_vkGetInstanceProcAddr get_instance_proc_addr;
-    VkInstance instance;
-    VkPhysicalDevice physical_device;
-    VkDevice device;
-    uint32_t api_version; /* what the instance was created with (VkApplicationInfo.apiVersion); at least VK_API_VERSION_1_1 */
-    VkQueue queue;
+    PFN_vkGetInstanceProcAddr get_instance_proc_addr; /* of the loader that made the instance */
+    VkInstance instance;                              /* the program's */
+    VkPhysicalDevice physical_device;                 /* of `instance` */
+    VkDevice device;                                  /* of `physical_device` */
+    uint32_t api_version;  /* what the instance was created with (VkApplicationInfo.apiVersion); at least VK_API_VERSION_1_1 */
+    VkQueue queue;         /* of `device`, with VK_QUEUE_COMPUTE_BIT */
     uint32_t queue_family; /* where `queue` comes from */
-    uint32_t queue_index;
+    uint32_t queue_index;  /* its number in the family */
     /* What was enabled when the device was made: a device cannot be asked. NULL and 0: nothing. Copied. With
      * VK_EXT_debug_utils, an extension of the instance, among the extensions and VklContextDesc.debug, our objects get names. */
     const VkPhysicalDeviceFeatures2 *features; /* with its pNext chain */
@@ -233,15 +234,15 @@ enum { VKL_VULKAN_SEMAPHORES = 16 }; /* at most so many waits, and so many signa
  * for them: a binary one that is waited for has a signal that was submitted before, and so on. */
 typedef struct VklVulkanSubmit {
     size_t struct_size;
-    uint32_t wait_count;
-    const VkSemaphore *waits;
+    uint32_t wait_count;      /* of the arrays of waits; at most VKL_VULKAN_SEMAPHORES */
+    const VkSemaphore *waits; /* [wait_count] */
     const uint64_t
         *wait_values; /* of timeline semaphores, [wait_count]; those of binary ones are ignored. NULL: all are binary */
     const VkPipelineStageFlags *wait_stages; /* [wait_count]: which stages of our work wait. NULL: all that we use: DRAW_INDIRECT,
                                                 COMPUTE_SHADER, TRANSFER */
-    uint32_t signal_count;
-    const VkSemaphore *signals;
-    const uint64_t *signal_values; /* as wait_values */
+    uint32_t signal_count;                   /* of the arrays of signals; at most VKL_VULKAN_SEMAPHORES */
+    const VkSemaphore *signals;              /* [signal_count] */
+    const uint64_t *signal_values;           /* as wait_values */
 } VklVulkanSubmit;
 
 /* No semaphores. */
