@@ -9,6 +9,7 @@
 #include "trainee.h"
 #ifdef VKL_WITH_VULKAN
 #include "spy.h"
+#include "vk/vk.h"
 #endif
 
 #define OPEN                              \
@@ -387,6 +388,25 @@ Test(fit, a_piece_neither_waits_nor_creates)
     cr_assert_eq(spy_calls("vkWait") + spy_calls("vkQueueWait"), waits);
     cr_assert_eq(spy_calls("vkCreate") + spy_calls("vkAllocate"), created);
     guest_finish(&guest);
+}
+
+/* A queue without timestamps: the clock of the host, between two looks. */
+Test(fit, pieces_need_no_timestamps)
+{
+    if (!test_is_vulkan())
+        return;
+    OPEN;
+    Trainee trainee, want;
+    trainee_at_once(&want, context, device, NULL);
+    vkl_vk(device)->timestamp_bits = 0;
+    trainee_start(&trainee, context, device);
+    VklFit *fit = trainee_fit(&trainee);
+    run_to_the_end(&trainee, fit, 1000);
+    vkl_fit_destroy(fit);
+    trainee_check_same("by the host's clock", &trainee, &want);
+    vkl_model_destroy(trainee.model);
+    vkl_model_destroy(want.model);
+    CLOSE;
 }
 
 Test(fit, recording_steps_only_records)
