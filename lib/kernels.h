@@ -55,6 +55,7 @@
     X(SPREAD, spread, VklSpreadArgs, 3, 0x3)                                               \
     X(COLUMN_DOT, column_dot, VklColumnDotArgs, 3, 0x1)                                    \
     X(TALLY, tally, VklTallyArgs, 2, 0x2)                                                  \
+    X(AGENTS_FORWARD, agents_forward, VklAgentsForwardArgs, 6, 0xc)                        \
     X(ROWS, rows, VklRowsArgs, 4, 0x7)                                                     \
     X(PROBE, probe, VklProbeArgs, 2, 0x1)
 

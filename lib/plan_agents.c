@@ -41,10 +41,90 @@ static bool reaches(const VklPlan *plan, const VklRnnPass *pass, uint64_t rows)
     return !limit;
 }
 
+/* One layer in place, a dispatch for as many rows as bindings reach. */
+static void fused_layer(VklPlan *plan, const VklRnnPass *pass, uint64_t layer, const VklAgentsShape *shape, VklArray x)
+{
+    VklRnnForm form = vkl_rnn_form(pass->desc);
+    VklRnnPlace place;
+    vkl_rnn_place(pass->desc, layer, 0, &place);
+    uint64_t window = vkl_plan_window(plan), H = pass->desc->hidden_size, block = 4 * (uint64_t)shape->fours;
+    uint64_t most = smaller(smaller(window / larger(H, place.inputs), pass->N), plan->caps->workgroups[0] * block);
+    for (uint64_t first = 0; first < pass->N && !plan->status; first += most) {
+        VklOp *op = vkl_plan_op(plan, VKL_KERNEL_AGENTS_FORWARD);
+        if (!op)
+            return;
+        uint64_t rows = smaller(most, pass->N - first), at = (layer * pass->N + first) * H;
+        bool gru = form.sequence == VKL_SEQUENCE_GRU;
+        vkl_plan_bind(plan, op, 0, vkl_array_at(pass->params, place.w_ih), place.end - place.w_ih, VKL_READ);
+        vkl_plan_bind(plan, op, 1, vkl_array_at(x, first * place.inputs), rows * place.inputs, VKL_READ);
+        vkl_plan_bind(plan, op, 2, vkl_array_at(pass->h, at), rows * H, VKL_READ_WRITE);
+        if (form.lstm)
+            vkl_plan_bind(plan, op, 3, vkl_array_at(pass->c, at), rows * H, VKL_READ_WRITE);
+        if (vkl_has(pass->reset))
+            vkl_plan_bind(plan, op, 4, vkl_array_at(pass->reset, first), rows, VKL_READ);
+        if (vkl_has(pass->count))
+            vkl_plan_bind(plan, op, 5, pass->count, 1, VKL_READ);
+        op->spec[VKL_SPEC_WORKGROUP] = shape->workgroup;
+        op->spec[VKL_SPEC_FORM] = form.sequence;
+        op->spec[VKL_SPEC_AGENTS_TERMS] = (uint32_t)(place.inputs + H);
+        op->spec[VKL_SPEC_AGENTS_FOURS] = shape->fours;
+        struct VklAgentsForwardArgs *args = &op->args.AGENTS_FORWARD;
+        args->rows = (uint32_t)rows;
+        args->first = (uint32_t)first;
+        args->units = (uint32_t)H;
+        args->inputs = (uint32_t)place.inputs;
+        args->w_hh = (uint32_t)(place.w_hh - place.w_ih);
+        args->b_ih = place.b_ih == UINT64_MAX ? 0 : (uint32_t)(place.b_ih - place.w_ih);
+        args->bias_rows = gru && form.bias_rows ? 1 : (uint32_t)form.bias_rows;
+        args->b_hh = gru && place.b_hh != UINT64_MAX ? (uint32_t)(place.b_hh - place.w_ih) : VKL_ABSENT;
+        args->flags = (vkl_has(pass->reset) ? VKL_AGENTS_RESET : 0) | (vkl_has(pass->count) ? VKL_AGENTS_COUNT : 0);
+        op->groups[0] = (uint32_t)blocks(rows, block);
+        op->groups[1] = op->groups[2] = 1;
+        vkl_plan_counted(plan, op, VKL_TALLY_X, first, rows, block, 1, 1);
+        op->work = rows;
+        op->work_cost = H * (form.columns / H * (place.inputs + H) + 64);
+        vkl_plan_end(plan, op);
+    }
+}
+
+/* Cells without options in one dispatch for each layer, where that pays. */
+static bool fused(VklPlan *plan, const VklRnnPass *pass)
+{
+    const VklRnnDesc *desc = pass->desc;
+    VklRnnForm form = vkl_rnn_form(desc);
+    VklAgentsShape shape;
+    bool pays;
+    if (!form.plain || desc->path != VKL_RNN_PATH_AUTO || desc->skip_input || desc->storage != VKL_STORAGE_FLOAT32)
+        return false;
+    for (uint64_t layer = 0; layer < desc->layers; layer++) {
+        VklRnnPlace place;
+        vkl_rnn_place(desc, layer, 0, &place);
+        if (!vkl_tune_agents(plan->caps, pass->N, desc->hidden_size, place.inputs, &shape, &pays) || !pays ||
+            place.end - place.w_ih > vkl_plan_window(plan) || larger(desc->hidden_size, place.inputs) > vkl_plan_window(plan))
+            return false;
+    }
+    VklArray x = pass->x;
+    for (uint64_t layer = 0; layer < desc->layers; layer++) {
+        VklRnnPlace place;
+        vkl_rnn_place(desc, layer, 0, &place);
+        vkl_tune_agents(plan->caps, pass->N, desc->hidden_size, place.inputs, &shape, &pays);
+        fused_layer(plan, pass, layer, &shape, x);
+        x = vkl_array_at(pass->h, layer * pass->N * desc->hidden_size);
+    }
+    if (vkl_has(pass->y)) {
+        VklRows rows = {.form = VKL_ROWS_STORE, .rows = pass->N, .count = 1, .guard = pass->count};
+        rows.piece[0] = (VklRowsPiece){x, pass->y, desc->hidden_size};
+        vkl_plan_rows(plan, &rows);
+    }
+    return true;
+}
+
 /* Agents have nothing to do with each other: as many at a time as bindings reach. */
 static void steps(VklPlan *plan, const VklRnnPass *pass)
 {
     uint64_t most = pass->N;
+    if (fused(plan, pass))
+        return;
     while (most > 1 && !plan->status && !reaches(plan, pass, most))
         most = (most + 1) / 2;
     for (uint64_t first = 0; first < pass->N && !plan->status; first += most) {

@@ -109,6 +109,9 @@ void vkl_op_limit(VklOp *op, uint64_t live)
     case VKL_KERNEL_SPREAD:
         args->SPREAD.rows = rows;
         break;
+    case VKL_KERNEL_AGENTS_FORWARD:
+        args->AGENTS_FORWARD.rows = rows;
+        break;
     case VKL_KERNEL_ROWS:
         args->ROWS.rows = rows;
         break;

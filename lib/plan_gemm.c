@@ -70,6 +70,8 @@ VklKernel vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_
     memcpy(spec, op->spec, sizeof(op->spec));
     if (op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_FORWARD || op->kernel == VKL_KERNEL_SEQUENCE_DIRECT_BACKWARD)
         settle_sequence(op, args, &spec[VKL_SEQUENCE_DIRECT_SPEC_VARIANT]);
+    if (op->kernel == VKL_KERNEL_ROWS)
+        spec[VKL_SPEC_ROWS_WIDE] &= by_four(args->offset[0] | args->offset[1] | args->offset[2]);
     const struct VklGemmArgs *gemm = &args->GEMM;
     if (op->kernel == VKL_KERNEL_GEMM_QUAD_WIDE && !by_four(gemm->off0 | gemm->off2))
         return VKL_KERNEL_GEMM_QUAD;

@@ -285,7 +285,7 @@ static void rows_op(VklPlan *plan, const VklRows *rows, uint64_t first, uint64_t
 {
     bool load = rows->form == VKL_ROWS_LOAD, two = rows->count == 2;
     const VklRowsPiece *one = &rows->piece[0], *other = &rows->piece[1];
-    uint64_t columns = one->columns + (two ? other->columns : 0);
+    uint64_t fours = blocks(one->columns, 4) + (two ? blocks(other->columns, 4) : 0);
     VklArray at[2] = {vkl_array_at(one->arena, first * one->columns), VKL_NO_ARRAY};
     Cover arena = {.begin = VKL_NO_ARRAY};
     cover_add(&arena, at[0], count * one->columns);
@@ -307,7 +307,14 @@ static void rows_op(VklPlan *plan, const VklRows *rows, uint64_t first, uint64_t
         {two ? vkl_array_at(other->other, first * other->columns) : VKL_NO_ARRAY, two ? count * other->columns : 0,
          two ? access : 0},
         {rows->guard, load ? rows->first + first + count : 1, vkl_has(rows->guard) ? VKL_READ : 0}};
-    vkl_plan_call_rows(plan, VKL_KERNEL_ROWS, rows->form, columns, operands, &args, first, count, columns);
+    VklOp *op = begin_call(plan, VKL_KERNEL_ROWS, rows->form, count * fours, operands, &args);
+    if (!op)
+        return;
+    op->spec[VKL_SPEC_ROWS_WIDE] = !((one->columns | args.ROWS.columns1 | args.ROWS.at0 | args.ROWS.at1) & 3);
+    vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, first, count, 1, fours, plan->caps->workgroup);
+    op->work = count;
+    op->work_cost = 4 * fours;
+    vkl_plan_end(plan, op);
 }
 
 void vkl_plan_rows(VklPlan *plan, const VklRows *rows)

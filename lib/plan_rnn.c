@@ -375,6 +375,18 @@ static bool sequence_of(const Layers *layers, const Memory *memory, uint64_t lay
     return form->plain && !vkl_has(pass->lengths) && vkl_plan_sequence_possible(layers->plan, sequence, backward, pays);
 }
 
+/* Whether a single step of forward is better done by the kernel of many: the CPU backend's is its fastest product, whatever the size; on software
+ * devices it is where a dispatch of product and cell does not pay. */
+static bool single_pays(const Layers *layers, const Memory *memory, uint64_t layer)
+{
+    bool pays = false;
+    if (layers->plan->caps->arch == VKL_ARCH_HOST)
+        return true;
+    if (layers->plan->caps->arch == VKL_ARCH_GPU)
+        return false;
+    return !vkl_rnn_steps_possible(layers, memory, layer, false, &pays) || !pays;
+}
+
 Way vkl_rnn_way(const Layers *layers, const Memory *memory, uint64_t layer, uint64_t d, uint64_t directions, bool backward,
                 VklSequence *sequence)
 {
@@ -386,7 +398,8 @@ Way vkl_rnn_way(const Layers *layers, const Memory *memory, uint64_t layer, uint
                       "path: all time steps in one dispatch need a cell without options, no lengths, and a device with a kernel "
                       "for %llu hidden units and %llu rows",
                       (unsigned long long)layers->H, (unsigned long long)layers->N);
-    if (possible && (path == VKL_RNN_PATH_SEQUENCE || (path == VKL_RNN_PATH_AUTO && pays && layers->T > 1)))
+    pays = pays && (layers->T > 1 || (!backward && single_pays(layers, memory, layer)));
+    if (possible && (path == VKL_RNN_PATH_SEQUENCE || (path == VKL_RNN_PATH_AUTO && pays)))
         return WAY_SEQUENCE;
     possible = vkl_rnn_steps_possible(layers, memory, layer, backward, &pays);
     if (path == VKL_RNN_PATH_STEP && !possible)

@@ -636,7 +636,6 @@ static VklStatus begin_step(VklRnn *rnn, const char *call, uint64_t N, Bound *bo
                         "%s: N is %llu; it must be from 1 to %u", call, (unsigned long long)N, UINT32_MAX);
     *bound = (Bound){.desc = rnn->desc};
     bound->desc.batch_first = bound->desc.last_only = bound->desc.recompute = false;
-    bound->desc.input_dropout = bound->desc.dropout = bound->desc.recurrent_dropout = 0;
     bound->pass = (VklRnnPass){.T = 1, .N = N, .agents = true};
     VklRnnPass *pass = &bound->pass;
     pass->desc = &bound->desc;

@@ -101,6 +101,12 @@ typedef struct VklStepShape {
     uint32_t workgroup, rows, units, slices;
 } VklStepShape;
 
+/* AGENTS_FORWARD: false where the device cannot; `pays`: faster than what goes through several dispatches. */
+typedef struct VklAgentsShape {
+    uint32_t workgroup, fours;
+} VklAgentsShape;
+bool vkl_tune_agents(const VklCaps *caps, uint64_t rows, uint64_t units, uint64_t inputs, VklAgentsShape *shape, bool *pays);
+
 /* A step of each of several layers in one dispatch. */
 typedef struct VklWaveSize {
     uint64_t rows, units, gates;

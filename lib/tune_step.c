@@ -95,3 +95,26 @@ bool vkl_tune_wave(const VklCaps *caps, const VklWaveSize *size, VklStepShape *s
         shape->rows = most;
     return can;
 }
+
+#define AGENTS_BINDINGS 6
+
+bool vkl_tune_agents(const VklCaps *caps, uint64_t rows, uint64_t units, uint64_t inputs, VklAgentsShape *shape, bool *pays)
+{
+    uint64_t terms = units + inputs,
+             vectors = caps->shared_memory / 16 / larger(terms, 1); /* four rows of an operand are a vector */
+    *pays = false;
+    *shape = (VklAgentsShape){.workgroup = power_above(units, (uint32_t)smaller(caps->workgroup_invocations, 256)), .fours = 1};
+    if (caps->storage_buffers < AGENTS_BINDINGS || !vectors)
+        return false;
+    if (caps->arch == VKL_ARCH_HOST)
+        return true;
+    if (rows > 4 && vectors > 1)
+        shape->fours = 2;
+    if (caps->arch == VKL_ARCH_SOFTWARE)
+        shape->workgroup = 8;
+    /* each workgroup reads all weights: many rows of a wide layer do better with products that share them. Of GPUs a guess: none was measured */
+    uint64_t most = caps->arch == VKL_ARCH_GPU ? (UINT64_C(1) << 25) / (units * terms) : 4;
+    *pays = units <= 512 && rows <= most;
+    /* software devices stop loops after 65,535 turns, all of an invocation's together */
+    return blocks(units, shape->workgroup) * (terms + 8) + blocks(terms, shape->workgroup) * shape->fours <= 60000;
+}

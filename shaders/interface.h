@@ -509,7 +509,9 @@ struct VklTallyArgs {
 
 /* ROWS: rows of up to two arrays, packed, between an arena and what belongs to the caller, as bits. Bindings: arena (read and write), first, second (read
  * and write), guard (read, uint). Form LOAD: arena = guard[first + row] is not 0 ? 0 : other. STORE: other = arena in rows whose first + row <
- * guard[0]; the rest is left alone. `guarded` 0: in all rows. One invocation for each element of a row of both, linearly. */
+ * guard[0]; the rest is left alone. `guarded` 0: in all rows. One invocation for each four elements of a row, those of the first array before those of the
+ * second, linearly. WIDE: all positions and columns are multiples of four. */
+#define VKL_SPEC_ROWS_WIDE 3
 #define VKL_ROWS_LOAD 0
 #define VKL_ROWS_STORE 1
 struct VklRowsArgs {
@@ -518,6 +520,22 @@ struct VklRowsArgs {
     uint32_t columns0, columns1; /* columns1 0: one array */
     uint32_t at0, at1;           /* in the arena */
     uint32_t guarded;
+};
+
+/* AGENTS_FORWARD: one time step of a layer for agents, in place: input product, recurrent product and cell in one. Form: the cell, as SEQUENCE has
+ * them. Bindings: params (read), x (read) [rows][inputs], h (read and write) [rows][units], c (read and write) [rows][units], reset (read, uint) [rows], count (read,
+ * uint). With RESET an agent whose number in reset is not 0 has states of zeros before the step, whatever lies there; with COUNT only rows are done and
+ * touched of which first + row < count[0]. w_ih, w_hh, b_ih, b_hh: positions in params, laid out as plan_rnn.h has it; bias_rows rows from b_ih on are added;
+ * b_hh is that of a GRU, or VKL_ABSENT. A workgroup does 4 FOURS rows and all their units; TERMS is inputs + units. */
+#define VKL_SPEC_AGENTS_TERMS 3
+#define VKL_SPEC_AGENTS_FOURS 4
+#define VKL_AGENTS_RESET 1u
+#define VKL_AGENTS_COUNT 2u
+struct VklAgentsForwardArgs {
+    uint32_t off0, off1, off2, off3, off4, off5;
+    uint32_t rows, first, units, inputs;
+    uint32_t w_ih, w_hh, b_ih, bias_rows, b_hh;
+    uint32_t flags;
 };
 
 /* Copies of up to three pieces between an arena and other buffers, in one dispatch. Bindings: arena (read and write), then the three

@@ -264,7 +264,7 @@ static void run_counts(Agents *agents, const uint32_t *counts, size_t steps, Vkl
     }
 }
 
-typedef enum Option { PLAIN, PEEPHOLES, PROJECTION, CLIPS, BEFORE, HALVES, SKIP, SINGLE } Option;
+typedef enum Option { PLAIN, PEEPHOLES, PROJECTION, CLIPS, BEFORE, HALVES, SKIP, SINGLE, GATE_MASKS } Option;
 
 static VklRnnDesc desc_of(VklCell cell, Option option, uint64_t I, uint64_t H, uint64_t layers)
 {
@@ -276,6 +276,8 @@ static VklRnnDesc desc_of(VklCell cell, Option option, uint64_t I, uint64_t H, u
     desc.storage = option == HALVES ? VKL_STORAGE_FLOAT16 : VKL_STORAGE_FLOAT32;
     desc.skip_input = option == SKIP;
     desc.bias = option == SINGLE ? VKL_BIAS_SINGLE : VKL_BIAS_DOUBLE;
+    desc.recurrent_dropout = option == GATE_MASKS ? 0.5f : 0; /* which a step has not, but the weights are laid out for it */
+    desc.recurrent_dropout_mode = VKL_RECURRENT_DROPOUT_PER_GATE;
     if (option == CLIPS) {
         desc.preact_clip = 0.6f;
         desc.cell_clip = cell == VKL_CELL_LSTM ? 0.5f : 0;
@@ -285,16 +287,42 @@ static VklRnnDesc desc_of(VklCell cell, Option option, uint64_t I, uint64_t H, u
     return desc;
 }
 
+static VklRnnPass pass_of(const VklRnnDesc *desc, uint64_t N)
+{
+    return (VklRnnPass){.desc = desc,
+                        .T = 1,
+                        .N = N,
+                        .agents = true,
+                        .params = vkl_array(VKL_SLOT_PARAMS, 0),
+                        .x = vkl_array(VKL_SLOT_X, 0),
+                        .lengths = VKL_NO_ARRAY,
+                        .h0 = VKL_NO_ARRAY,
+                        .c0 = VKL_NO_ARRAY,
+                        .y = vkl_array(VKL_SLOT_Y, 0),
+                        .hn = VKL_NO_ARRAY,
+                        .cn = VKL_NO_ARRAY,
+                        .reserve = VKL_NO_ARRAY,
+                        .workspace = vkl_array(VKL_SLOT_WORKSPACE, 0),
+                        .h = vkl_array(VKL_SLOT_H, 0),
+                        .c = vkl_array(VKL_SLOT_C, 0),
+                        .reset = vkl_array(VKL_SLOT_RESET, 0),
+                        .count = vkl_array(VKL_SLOT_AGENTS, 0),
+                        .state = VKL_NO_ARRAY};
+}
+
 static const struct {
     VklCell cell;
     Option option;
     uint64_t N, I, H, L;
 } networks[] = {
-    {VKL_CELL_LSTM, PLAIN, 1, 1, 1, 1},    {VKL_CELL_LSTM, PLAIN, 65, 5, 17, 1},     {VKL_CELL_LSTM, PLAIN, 37, 4, 64, 2},
-    {VKL_CELL_LSTM, SINGLE, 19, 3, 33, 3}, {VKL_CELL_LSTM, PEEPHOLES, 65, 5, 17, 2}, {VKL_CELL_LSTM, PROJECTION, 37, 5, 33, 2},
-    {VKL_CELL_LSTM, CLIPS, 37, 3, 20, 1},  {VKL_CELL_LSTM, HALVES, 37, 8, 64, 2},    {VKL_CELL_LSTM, SKIP, 37, 17, 17, 2},
-    {VKL_CELL_GRU, PLAIN, 65, 5, 17, 2},   {VKL_CELL_GRU, PLAIN, 37, 4, 64, 1},      {VKL_CELL_GRU, BEFORE, 37, 5, 33, 2},
-    {VKL_CELL_GRU, HALVES, 21, 4, 32, 1},  {VKL_CELL_RNN_TANH, PLAIN, 65, 5, 17, 2}, {VKL_CELL_RNN_RELU, CLIPS, 37, 4, 64, 1},
+    {VKL_CELL_LSTM, PLAIN, 1, 1, 1, 1},       {VKL_CELL_LSTM, PLAIN, 65, 5, 17, 1},
+    {VKL_CELL_LSTM, PLAIN, 37, 4, 64, 2},     {VKL_CELL_LSTM, SINGLE, 19, 3, 33, 3},
+    {VKL_CELL_LSTM, PEEPHOLES, 65, 5, 17, 2}, {VKL_CELL_LSTM, PROJECTION, 37, 5, 33, 2},
+    {VKL_CELL_LSTM, CLIPS, 37, 3, 20, 1},     {VKL_CELL_LSTM, HALVES, 37, 8, 64, 2},
+    {VKL_CELL_LSTM, SKIP, 37, 17, 17, 2},     {VKL_CELL_GRU, PLAIN, 65, 5, 17, 2},
+    {VKL_CELL_GRU, PLAIN, 37, 4, 64, 1},      {VKL_CELL_GRU, BEFORE, 37, 5, 33, 2},
+    {VKL_CELL_GRU, HALVES, 21, 4, 32, 1},     {VKL_CELL_RNN_TANH, PLAIN, 65, 5, 17, 2},
+    {VKL_CELL_RNN_RELU, CLIPS, 37, 4, 64, 1}, {VKL_CELL_LSTM, GATE_MASKS, 21, 5, 17, 2},
 };
 
 /* 0, 1, one more and one less than there can be, more than that, and no more than fits 32 bits. */
@@ -315,6 +343,40 @@ Test(step, every_cell_and_every_count_as_forward)
         run_counts(&agents, counts, steps, NULL);
         agents_finish(&agents);
     }
+}
+
+/* As planned for a card: cells without options in place, a dispatch for each layer. */
+Test(step, layers_in_one_dispatch_each_as_forward)
+{
+    VklDevice *card = device_as_gpu(context);
+    static const struct {
+        VklCell cell;
+        Option option;
+        uint64_t N, I, H, L;
+        bool absent;
+    } cases[] = {{VKL_CELL_LSTM, PLAIN, 1, 1, 1, 1, false},     {VKL_CELL_LSTM, PLAIN, 65, 5, 17, 2, false},
+                 {VKL_CELL_LSTM, SINGLE, 19, 3, 257, 1, false}, {VKL_CELL_GRU, PLAIN, 65, 5, 17, 2, false},
+                 {VKL_CELL_GRU, SINGLE, 9, 7, 64, 1, true},     {VKL_CELL_RNN_TANH, PLAIN, 33, 4, 33, 3, false},
+                 {VKL_CELL_RNN_RELU, SINGLE, 3, 1, 5, 1, true}};
+    for (size_t k = 0; k < LENGTH(cases); k++) {
+        VklRnnDesc desc = desc_of(cases[k].cell, cases[k].option, cases[k].I, cases[k].H, cases[k].L);
+        VklRnnPass pass = pass_of(&desc, cases[k].N);
+        VklPlan plan;
+        vkl_plan_init(&plan, &card->caps);
+        vkl_plan_rnn_agents(&plan, &pass);
+        cr_assert_eq(plan.status, VKL_OK, "%s", plan.error);
+        if (card->caps.storage_buffers >= 6) /* TALLY, the layers, y */
+            cr_assert_eq(plan.count, cases[k].L + 2, "case %zu: %zu ops", k, plan.count);
+        vkl_plan_finish(&plan);
+        Agents agents = agents_make(card, &desc, cases[k].N);
+        if (cases[k].absent)
+            agents.args.count = agents.args.reset = agents.args.y = (VklSlice){0};
+        uint32_t counts[8];
+        size_t steps = counts_for(cases[k].N, counts);
+        run_counts(&agents, counts, steps, NULL);
+        agents_finish(&agents);
+    }
+    vkl_device_destroy(card);
 }
 
 /* Prepared once, with and without each of the arrays that may be absent. */
@@ -445,7 +507,7 @@ Test(step, many_steps_are_a_forward_on_every_path)
         for (VklRnnPath path = VKL_RNN_PATH_AUTO; path <= VKL_RNN_PATH_WAVEFRONT; path++) {
             VklRnnDesc desc = desc_of(networks[k].cell, networks[k].option, networks[k].I, networks[k].H, networks[k].L);
             desc.path = path;
-            desc.dropout = desc.input_dropout = desc.recurrent_dropout = path == VKL_RNN_PATH_PIECES ? 0.5f : 0;
+            desc.dropout = desc.input_dropout = path == VKL_RNN_PATH_PIECES ? 0.5f : 0;
             if (!possible(&desc))
                 continue;
             steps_and_forward(&desc);
@@ -455,29 +517,6 @@ Test(step, many_steps_are_a_forward_on_every_path)
 }
 
 /* ---- What is dispatched ---- */
-
-static VklRnnPass pass_of(const VklRnnDesc *desc, uint64_t N)
-{
-    return (VklRnnPass){.desc = desc,
-                        .T = 1,
-                        .N = N,
-                        .agents = true,
-                        .params = vkl_array(VKL_SLOT_PARAMS, 0),
-                        .x = vkl_array(VKL_SLOT_X, 0),
-                        .lengths = VKL_NO_ARRAY,
-                        .h0 = VKL_NO_ARRAY,
-                        .c0 = VKL_NO_ARRAY,
-                        .y = vkl_array(VKL_SLOT_Y, 0),
-                        .hn = VKL_NO_ARRAY,
-                        .cn = VKL_NO_ARRAY,
-                        .reserve = VKL_NO_ARRAY,
-                        .workspace = vkl_array(VKL_SLOT_WORKSPACE, 0),
-                        .h = vkl_array(VKL_SLOT_H, 0),
-                        .c = vkl_array(VKL_SLOT_C, 0),
-                        .reset = vkl_array(VKL_SLOT_RESET, 0),
-                        .count = vkl_array(VKL_SLOT_AGENTS, 0),
-                        .state = VKL_NO_ARRAY};
-}
 
 /* What TALLY left for an op, read back: as many workgroups as cover the live rows of it, and no more. */
 static void check_dispatch(const VklOp *op, const uint32_t arguments[VKL_TALLY_STRIDE], uint64_t count)

@@ -9,6 +9,7 @@
 #include "halves.h"
 #include "kernels.h"
 #include "product.h"
+#include "scratch.h"
 
 #define UNITS 64
 
@@ -398,4 +399,70 @@ void VKL_CPU(step_backward)(const VklOp *op, void *const *ptr, uint64_t begin, u
             if (!reset && carry)
                 memcpy(carry, own + CARRY, n * sizeof *carry);
         }
+}
+
+/* The gates of one unit: LSTM i f g o; GRU n r z and what r multiplies; RNN one. */
+static void agent_gates(const VklOp *op, const float *params, const float *operand, uint32_t terms, bool of_h, size_t unit,
+                        float sum[4])
+{
+    const struct VklAgentsForwardArgs *args = &op->args.AGENTS_FORWARD;
+    uint32_t form = op->spec[VKL_SPEC_FORM];
+    size_t H = args->units, gates = form == VKL_SEQUENCE_LSTM ? 4 : form == VKL_SEQUENCE_GRU ? 3 : 1;
+    for (uint32_t k = 0; k < terms; k++) {
+        const float *row = params + k * gates * H;
+        float value = operand ? operand[k] : 1.0f;
+        if (form == VKL_SEQUENCE_LSTM) {
+            for (size_t g = 0; g < 4; g++)
+                sum[g] += value * row[4 * unit + g];
+        } else if (form == VKL_SEQUENCE_GRU) {
+            sum[1] += value * row[(of_h ? 0 : H) + unit];
+            sum[2] += value * row[(of_h ? H : 2 * H) + unit];
+            sum[of_h ? 3 : 0] += value * row[(of_h ? 2 * H : 0) + unit];
+        } else {
+            sum[0] += value * row[unit];
+        }
+    }
+}
+
+/* Items are rows; plans for the CPU have other ways. The new h goes through the scratch of the device, since all units need the old one. */
+void VKL_CPU(agents_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    const struct VklAgentsForwardArgs *args = &op->args.AGENTS_FORWARD;
+    const float *params = (const float *)ptr[0] + args->off0, *x = (const float *)ptr[1] + args->off1;
+    float *h = (float *)ptr[2] + args->off2, *c = (float *)ptr[3] + args->off3;
+    const uint32_t *reset = (const uint32_t *)ptr[4] + args->off4, *count = (const uint32_t *)ptr[5] + args->off5;
+    uint32_t form = op->spec[VKL_SPEC_FORM];
+    size_t H = args->units, index;
+    float *scratch = scratch_take(ptr[VKL_CPU_SCRATCH], &index);
+    for (size_t row = begin; row < end; row++) {
+        bool anew = (args->flags & VKL_AGENTS_RESET) && reset[row];
+        if ((args->flags & VKL_AGENTS_COUNT) && args->first + row >= count[0])
+            break;
+        float *hidden = h + row * H, *old = scratch;
+        memcpy(old, hidden, H * sizeof(*old));
+        if (anew)
+            memset(old, 0, H * sizeof(*old));
+        for (size_t u = 0; u < H; u++) {
+            float in[4] = {0}, rec[4] = {0}, pre[4];
+            agent_gates(op, params + args->w_ih, x + row * args->inputs, args->inputs, false, u, in);
+            agent_gates(op, params + args->w_hh, old, (uint32_t)H, true, u, rec);
+            if (args->bias_rows)
+                agent_gates(op, params + args->b_ih, NULL, args->bias_rows, false, u, in);
+            if (form == VKL_SEQUENCE_GRU && args->b_hh != VKL_ABSENT)
+                agent_gates(op, params + args->b_hh, NULL, 1, true, u, in);
+            for (int g = 0; g < 4; g++)
+                pre[g] = in[g] + rec[g];
+            if (form == VKL_SEQUENCE_LSTM) {
+                float *cell = &c[row * H + u];
+                *cell = cell_sigmoid(pre[1]) * (anew ? 0.0f : *cell) + cell_sigmoid(pre[0]) * cell_tanh(pre[2]);
+                hidden[u] = cell_sigmoid(pre[3]) * cell_tanh(*cell);
+            } else if (form == VKL_SEQUENCE_GRU) {
+                float z = cell_sigmoid(pre[2]);
+                hidden[u] = (1.0f - z) * cell_tanh(pre[0] + cell_sigmoid(pre[1]) * pre[3]) + z * old[u];
+            } else {
+                hidden[u] = activate(form == VKL_SEQUENCE_RNN_TANH ? VKL_ACTIVATION_TANH : VKL_ACTIVATION_RELU, pre[0]);
+            }
+        }
+    }
+    scratch_give(ptr[VKL_CPU_SCRATCH], index);
 }
