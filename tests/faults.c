@@ -105,6 +105,7 @@ static int visit_all(const char *folder, const Fault *fault, unsigned long every
     for (size_t step = 0; step < visit_step_count; step++) {
         bool sweep = fault && step >= first && !again;
         visit.digest = 0;
+        visit.expected = shared->known[step] ? shared->digest[step] : 0;
         if (!sweep) {
             VklStatus status = visit_steps[step].run(&visit);
             VISIT_CHECK(!status, "\"%s\" failed without a reason: %s", visit_steps[step].name, vkl_context_error(visit.context));

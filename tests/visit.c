@@ -323,6 +323,76 @@ static VklStatus write_much(Visit *visit)
     return status;
 }
 
+/* Agents, how many of them the device knows. */
+static VklStatus step_agents(Visit *visit)
+{
+    enum { H_STATE, C_STATE, COUNT, WORK, BUFFERS };
+    VklRnnSizes sizes;
+    VklBuffer *own[BUFFERS] = {NULL};
+    VklExec *exec = NULL;
+    float h[N * H];
+    const uint32_t count = 1;
+    TRY(vkl_rnn_step_sizes(visit->rnn, N, &sizes));
+    const uint64_t bytes[BUFFERS] = {sizes.state, sizes.cell_state, sizeof(count), sizes.forward_workspace};
+    VklRnnStep args = vkl_rnn_step_args(N);
+    VklStatus status = VKL_OK;
+    for (int i = 0; i < BUFFERS && !status; i++)
+        status = vkl_buffer_create(visit->device, VKL_BUFFER_DEVICE, bytes[i] ? bytes[i] : 4, &own[i]);
+    args.params = at(visit, PARAMS);
+    args.x = at(visit, X);
+    args.h = vkl_slice(own[H_STATE], 0);
+    args.c = vkl_slice(own[C_STATE], 0);
+    args.count = vkl_slice(own[COUNT], 0);
+    args.workspace = vkl_slice(own[WORK], 0);
+    if (!status)
+        status = vkl_stream_write(visit->stream, args.count, &count, sizeof(count));
+    if (!status)
+        status = vkl_rnn_step(visit->rnn, visit->stream, &args);
+    if (!status)
+        status = vkl_rnn_prepare_step(visit->rnn, &args, &exec);
+    if (!status)
+        status = vkl_exec_record(exec, visit->stream);
+    if (!status)
+        status = vkl_stream_read(visit->stream, args.h, h, sizeof(h));
+    VklStatus waited = vkl_stream_wait(visit->stream);
+    if (!status)
+        status = waited;
+    if (!status)
+        visit->digest = digest(0, h, sizeof(h));
+    vkl_exec_destroy(exec);
+    for (int i = 0; i < BUFFERS; i++)
+        vkl_buffer_destroy(own[i]);
+    return status;
+}
+
+static VklStatus run_job(Visit *visit)
+{
+    VklJob *job = UNTOUCHED;
+    VklStatus status = vkl_job_create(visit->stream, visit->forward, 3, &job);
+    VISIT_CHECK(!status || job == UNTOUCHED, "the output was changed");
+    if (status)
+        return status;
+    while (status != VKL_STOPPED && status >= 0) {
+        status = vkl_job_run(job, 1000);
+        if (status == VKL_TIMEOUT)
+            status = vkl_stream_wait(visit->stream);
+    }
+    vkl_job_destroy(job);
+    return status < 0 ? status : replay(visit);
+}
+
+static VklStatus keep_cache(Visit *visit)
+{
+    size_t size = 0;
+    TRY(vkl_device_cache_get(visit->device, NULL, &size));
+    void *data = malloc(size ? size : 1);
+    VklStatus status = vkl_device_cache_get(visit->device, data, &size);
+    if (!status)
+        status = vkl_device_cache_put(visit->device, data, size);
+    free(data);
+    return status;
+}
+
 /* ---- Optimizer ---- */
 
 static VklStatus make_optimizer(Visit *visit)
@@ -434,6 +504,93 @@ static VklStatus fit(Visit *visit)
                         (int)got, vkl_model_error(model));
     }
     vkl_model_destroy(model);
+    return status;
+}
+
+/* To the end. What fails for want of memory may be repeated, and changes no bit: the first failure is remembered. */
+static VklStatus train_on(VklFit *fit, VklStatus before)
+{
+    VklStatus first = before, status = VKL_OK;
+    while (status != VKL_STOPPED) {
+        status = vkl_fit_run(fit, 1e5);
+        if (status == VKL_TIMEOUT)
+            status = vkl_fit_wait(fit);
+        first = status < 0 && !first ? status : first;
+        if (status == VKL_ERROR_DEVICE_LOST)
+            break;
+    }
+    status = vkl_fit_finish(fit, NULL);
+    return first ? first : status;
+}
+
+static VklStatus start_fit(VklModel *model, uint64_t epochs, VklFit **fit)
+{
+    float series[WINDOWS + STEPS], targets[WINDOWS];
+    uint32_t starts[WINDOWS];
+    const VklWindows windows = windows_of(series, starts, targets);
+    VklFitDesc desc = vkl_fit_desc();
+    desc.epochs = epochs;
+    desc.batch_size = 3;
+    *fit = UNTOUCHED;
+    VklStatus status = vkl_fit_create(model, &windows, &windows, &desc, fit);
+    VISIT_CHECK(!status || *fit == UNTOUCHED, "the output was changed");
+    return status;
+}
+
+static VklStatus fit_in_pieces(Visit *visit)
+{
+    VklModel *model;
+    VklFit *fit;
+    TRY(new_model(visit, &model));
+    VklStatus status = start_fit(model, 3, &fit);
+    if (status) {
+        vkl_model_destroy(model);
+        return status;
+    }
+    status = vkl_fit_run(fit, 1e5);
+    if (status >= 0)
+        status = vkl_fit_wait(fit);
+    void *data = UNTOUCHED;
+    size_t size = 77;
+    VklStatus kept = vkl_fit_checkpoint_memory(fit, visit->prep, &data, &size);
+    VISIT_CHECK(!kept || (data == UNTOUCHED && size == 77), "the outputs were changed");
+    status = train_on(fit, status < 0 ? status : kept);
+    vkl_fit_destroy(fit);
+    uint64_t weights;
+    VklStatus got = digest_model(model, &weights);
+    vkl_model_destroy(model);
+    if (status != VKL_ERROR_DEVICE_LOST && !got)
+        VISIT_CHECK(!visit->expected || weights == visit->expected,
+                    "training that was repeated from where it failed went another way");
+    if (!kept && !status && !got) {
+        vkl_free(visit->checkpoint);
+        visit->checkpoint = data;
+        visit->checkpoint_size = size;
+        visit->trained = visit->digest = weights;
+    } else if (!kept) {
+        vkl_free(data);
+    }
+    return status ? status : got;
+}
+
+/* From the checkpoint, as in another process: the same bits as without. */
+static VklStatus resume(Visit *visit)
+{
+    VklModel *model = NULL;
+    VklFit *fit;
+    uint64_t weights;
+    TRY(vkl_model_load_memory(visit->device, visit->checkpoint, visit->checkpoint_size, &model, NULL));
+    VklStatus status = start_fit(model, 3, &fit);
+    if (!status) {
+        status = vkl_fit_resume_memory(fit, visit->checkpoint, visit->checkpoint_size);
+        if (!status)
+            status = train_on(fit, VKL_OK);
+        vkl_fit_destroy(fit);
+    }
+    if (!status)
+        status = digest_model(model, &weights);
+    vkl_model_destroy(model);
+    VISIT_CHECK(status || weights == visit->trained, "training that was resumed went another way");
     return status;
 }
 
@@ -649,6 +806,9 @@ const VisitStep visit_steps[] = {
     {"run what is prepared", run_prepared},
     {"replay", replay},
     {"profile", profile},
+    {"run a job", run_job},
+    {"step agents", step_agents},
+    {"keep the cache", keep_cache},
     {"map", map},
     {"write much", write_much},
     {"create an optimizer", make_optimizer},
@@ -656,6 +816,8 @@ const VisitStep visit_steps[] = {
     {"create a model", make_model},
     {"predict", predict},
     {"fit", fit},
+    {"fit in pieces", fit_in_pieces},
+    {"resume", resume},
     {"create a table", make_table},
     {"read a table", read_table},
     {"prepare the data", prepare_data},
@@ -679,6 +841,7 @@ void visit_end(Visit *visit)
     vkl_prep_destroy(visit->prep);
     vkl_table_destroy(visit->table);
     vkl_free(visit->saved);
+    vkl_free(visit->checkpoint);
     vkl_device_destroy(visit->device);
     vkl_context_destroy(visit->context);
     VISIT_CHECK(!atomic_load(&visit->heap.live), "%lu blocks of %lu bytes were not given back", atomic_load(&visit->heap.live),
@@ -753,6 +916,10 @@ void visit_after_loss(Visit *visit)
     visit->device = NULL;
     VklStatus status = make_device(visit);
     VISIT_CHECK(!status, "no new device: %s", vkl_context_error(visit->context));
+    if (visit->checkpoint) {
+        status = resume(visit);
+        VISIT_CHECK(!status, "%s", vkl_context_error(visit->context));
+    }
     if (!visit->saved)
         return;
     status = vkl_model_load_memory(visit->device, visit->saved, visit->saved_size, &visit->model, NULL);

@@ -45,10 +45,14 @@ typedef struct Visit {
     VklModel *model;
     void *saved; /* what vkl_model_save_memory() gave */
     size_t saved_size;
+    void *checkpoint; /* of a training that was not at its end */
+    size_t checkpoint_size;
+    uint64_t trained; /* digest of the weights at its end */
     VklTable *table;
     VklPrep *prep;
     VklWindowSet *windows;
-    uint64_t digest; /* of what the step computed */
+    uint64_t digest;   /* of what the step computed */
+    uint64_t expected; /* the digest where nothing failed; 0: not known yet */
 } Visit;
 
 /* Does all or nothing: after a failure the visit is as before, and the step can be tried again. Checks that a call that failed left its outputs
