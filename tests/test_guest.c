@@ -623,6 +623,68 @@ Test(guest, a_layer_lives_in_one_buffer_of_the_program)
     app_stop(&app);
 }
 
+/* Steps of agents in the program's command buffer, with the program's buffer for all, of two of three agents. */
+Test(guest, agents_step_in_one_buffer_of_the_program)
+{
+    enum { LIVE = 2 };
+    App app = app_start();
+    VklContext *context = test_context();
+    float want[Y];
+    expected(context, want);
+    VklVulkanImport import = import_of(&app);
+    VklDevice *device = import_device(context, &import);
+    VklRnnSizes sizes;
+    VklRnn *rnn = layer_of(context, device, &sizes);
+    TEST_OK(context, vkl_rnn_step_sizes(rnn, N, &sizes));
+
+    enum { PARAMS, X, H_STATE, C_STATE, RESET, COUNT, WORKSPACE, PARTS };
+    const uint64_t bytes[PARTS] = {sizes.params, T * N * I * 4, sizes.state, sizes.cell_state, N * 4, 4, sizes.forward_workspace};
+    uint64_t at[PARTS], end = 0;
+    for (int i = 0; i < PARTS; i++) {
+        at[i] = end;
+        end = (end + bytes[i] + 255) & ~(uint64_t)255;
+    }
+    AppBuffer own = app_buffer(&app, end);
+    VklBuffer *arena = NULL;
+    TEST_OK(context, vkl_buffer_wrap_vulkan(device, own.handle, end, &arena));
+    fill(context, rnn, (float *)((char *)own.host + at[PARAMS]), (float *)((char *)own.host + at[X]));
+    *(uint32_t *)((char *)own.host + at[COUNT]) = LIVE;
+    float *h = (float *)((char *)own.host + at[H_STATE]);
+    for (int i = LIVE * H; i < N * H; i++)
+        h[i] = 7;
+    VklExec *execs[T] = {NULL};
+    VklStream *stream = NULL;
+    for (int t = 0; t < T; t++) {
+        VklRnnStep args = vkl_rnn_step_args(N);
+        args.params = vkl_slice(arena, at[PARAMS]);
+        args.x = vkl_slice(arena, at[X] + (uint64_t)t * N * I * 4);
+        args.h = vkl_slice(arena, at[H_STATE]);
+        args.c = vkl_slice(arena, at[C_STATE]);
+        args.reset = vkl_slice(arena, at[RESET]);
+        args.count = vkl_slice(arena, at[COUNT]);
+        args.workspace = vkl_slice(arena, at[WORKSPACE]);
+        TEST_OK(context, vkl_rnn_prepare_step(rnn, &args, &execs[t]));
+    }
+    TEST_OK(context, vkl_stream_wrap_vulkan(device, app.commands, &stream));
+    app_begin(app.commands);
+    for (int t = 0; t < T; t++)
+        TEST_OK(context, vkl_exec_record(execs[t], stream));
+    app_run(&app, app.commands);
+    test_compare_f("h", h, &want[(T - 1) * N * H], LIVE * H, TOLERANCE);
+    for (int i = LIVE * H; i < N * H; i++)
+        cr_assert_eq(h[i], 7.f, "number %d of an agent that is not there", i);
+
+    vkl_stream_destroy(stream);
+    for (int t = 0; t < T; t++)
+        vkl_exec_destroy(execs[t]);
+    vkl_buffer_destroy(arena);
+    vkl_rnn_destroy(rnn);
+    vkl_device_destroy(device);
+    vkl_context_destroy(context);
+    app_buffer_destroy(&app, &own);
+    app_stop(&app);
+}
+
 /* ---- The driver's host memory ---- */
 
 typedef struct Count {

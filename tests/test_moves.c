@@ -754,3 +754,103 @@ Test(moves, column_dot_sums_products_over_rows)
     }
     lab_close(&lab);
 }
+
+/* ---- ROWS ---- */
+
+Test(moves, rows_are_loaded_and_stored_where_a_guard_says)
+{
+    static const struct VklRowsArgs cases[] = {
+        {.rows = 1, .columns0 = 1},
+        {.rows = 5, .columns0 = 17, .columns1 = 3, .at1 = 90, .first = 2},
+        {.rows = 33, .columns0 = 8, .columns1 = 12, .at0 = 400, .first = 7},
+        {.rows = 65, .columns0 = 64, .at0 = 4},
+        {.rows = 17, .columns0 = 5, .columns1 = 65, .at1 = 88},
+    };
+    Lab lab = lab_open();
+    for (size_t n = 0; n < LENGTH(cases) * 8; n++) {
+        struct VklRowsArgs rows = cases[n / 8];
+        uint32_t form = n % 2;
+        rows.guarded = n / 2 % 2;
+        lab.workgroups = n / 4 % 2 ? 2 : 0;
+        size_t columns[2] = {rows.columns0, rows.columns1}, at[2] = {rows.at0, rows.at1}, counts[2], arena_count = 600 + 65 * 128;
+        float *arena = randoms(arena_count, 3), *other[2], *guard = allocate(rows.first + rows.rows, sizeof(float));
+        for (int i = 0; i < 2; i++) {
+            counts[i] = rows.rows * columns[i];
+            other[i] = randoms(counts[i] ? counts[i] : 1, 4 + (uint32_t)i);
+            sprinkle(other[i], counts[i], true);
+        }
+        for (size_t row = 0; row < rows.first + rows.rows; row++)
+            guard[row] = from_bits(row % 3 ? 0 : (uint32_t)row + 1);
+        if (form == VKL_ROWS_STORE)
+            guard[0] = from_bits(rows.first + rows.rows / 2);
+        float *want_arena = copy_of(arena, arena_count), *want[2];
+        for (int i = 0; i < 2; i++) {
+            want[i] = copy_of(other[i], counts[i] ? counts[i] : 1);
+            for (size_t row = 0; row < rows.rows && columns[i]; row++) {
+                uint32_t bits;
+                memcpy(&bits, &guard[form == VKL_ROWS_STORE ? 0 : rows.first + row], sizeof(bits));
+                float *in = want_arena + at[i] + row * columns[i], *out = want[i] + row * columns[i];
+                if (form == VKL_ROWS_STORE && (!rows.guarded || rows.first + row < bits))
+                    memcpy(out, in, columns[i] * sizeof(float));
+                if (form == VKL_ROWS_LOAD && rows.guarded && bits)
+                    memset(in, 0, columns[i] * sizeof(float));
+                else if (form == VKL_ROWS_LOAD)
+                    memcpy(in, out, columns[i] * sizeof(float));
+            }
+        }
+        uint64_t fours = (columns[0] + 3) / 4 + (columns[1] + 3) / 4;
+        int access = form == VKL_ROWS_LOAD ? VKL_READ : VKL_READ_WRITE;
+        Call call = {.kernel = VKL_KERNEL_ROWS,
+                     .form = form,
+                     .invocations = rows.rows * fours,
+                     .work = rows.rows,
+                     .args = {.ROWS = rows},
+                     .uses = {{arena, arena_count, form == VKL_ROWS_LOAD ? VKL_READ_WRITE : VKL_READ},
+                              {other[0], counts[0], access},
+                              {other[1], counts[1], access},
+                              {guard, rows.guarded ? rows.first + rows.rows : 0, VKL_READ}}};
+        run(&lab, &call);
+        cr_assert(!memcmp(arena, want_arena, arena_count * sizeof(float)), "case %zu, form %u: arena", n / 8, form);
+        for (int i = 0; i < 2; i++) {
+            cr_assert(!memcmp(other[i], want[i], counts[i] * sizeof(float)), "case %zu, form %u: array %d", n / 8, form, i);
+            free(other[i]);
+            free(want[i]);
+        }
+        free(arena);
+        free(want_arena);
+        free(guard);
+    }
+    lab_close(&lab);
+}
+
+/* ---- TALLY ---- */
+
+Test(moves, tally_counts_workgroups_for_the_rows_that_there_are)
+{
+    static const struct VklTallyArgs tally = {
+        .entry = {{.rows = 100, .block = 1, .items = 17, .group = 64, .other = 9, .way = VKL_TALLY_LINEAR | 1 << 2},
+                  {.first = 30, .rows = 50, .block = 16, .items = 1, .group = 1, .other = 3, .way = VKL_TALLY_Y | 2 << 2},
+                  {.first = 30, .rows = 50, .block = 4, .items = 5, .group = 3, .other = 7, .way = VKL_TALLY_X | 1 << 2}}};
+    static const struct {
+        uint32_t count, want[3][4];
+    } cases[] = {
+        {0, {{0, 0, 1, 0}, {3, 0, 2, 0}, {0, 7, 1, 0}}},
+        {1, {{1, 1, 1, 1}, {3, 0, 2, 0}, {0, 7, 1, 0}}},
+        {31, {{9, 1, 1, 31}, {3, 1, 2, 1}, {2, 7, 1, 1}}},
+        {47, {{9, 2, 1, 47}, {3, 2, 2, 17}, {9, 7, 1, 17}}},
+        {UINT32_MAX, {{9, 3, 1, 100}, {3, 4, 2, 50}, {22, 7, 1, 50}}},
+    };
+    Lab lab = lab_open();
+    for (size_t n = 0; n < LENGTH(cases); n++) {
+        float count = from_bits(cases[n].count), *got = randoms(12, 3);
+        Call call = {.kernel = VKL_KERNEL_TALLY,
+                     .invocations = 1,
+                     .work = 1,
+                     .args = {.TALLY = tally},
+                     .uses = {{&count, 1, VKL_READ}, {got, 12, VKL_READ_WRITE}}};
+        run(&lab, &call);
+        cr_assert(!memcmp(got, cases[n].want, sizeof(cases[n].want)), "count %u", cases[n].count);
+        free(got);
+    }
+    lab_close(&lab);
+}
