@@ -196,6 +196,7 @@ typedef struct Batch {
     atomic_uint done;
     pthread_mutex_t mutex; /* guards what follows: the failure that is reported, of the first of the rows that failed */
     uint32_t failed;       /* count: none */
+    const VklVkPipeline *failed_row;
     VkResult result;
     const char *call;
 } Batch;
@@ -245,6 +246,7 @@ static void settle(Batch *batch, uint32_t index, bool wait)
     pthread_mutex_lock(&batch->mutex);
     if (index < batch->failed) {
         batch->failed = index;
+        batch->failed_row = row; /* which another thread may have compiled by now */
         batch->result = result;
         batch->call = call;
     }
@@ -322,7 +324,7 @@ VklStatus vkl_vk_pipelines_compile(VklDevice *device, VklVkPipeline *const *rows
         }
     pthread_mutex_destroy(&batch.mutex);
     if (batch.failed < batch.count) {
-        const VklVkPipeline *row = batch.rows[batch.failed];
+        const VklVkPipeline *row = batch.failed_row;
         status = vkl_vk_fail(device->context, device, error, batch.result, batch.call, "kernel %s, workgroup %u, form %u",
                              vkl_kernel_info[row->kernel].name, row->spec[VKL_SPEC_WORKGROUP], row->spec[VKL_SPEC_FORM]);
     }
