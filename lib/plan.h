@@ -209,6 +209,15 @@ typedef struct VklCellForward {
 } VklCellForward;
 void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step);
 
+/* A layer with a single time step, in one call where vkl_tune_once() says so. */
+typedef struct VklCellOnce {
+    uint64_t rows, units, inputs, x_ld, bias_rows;
+    VklArray x, w_ih, w_hh, bias;            /* bias: absent where there are none */
+    VklArray h_prev, c_prev, h_next, c_next; /* those before may be absent */
+} VklCellOnce;
+/* False, and nothing is done: the arrays are beyond what bindings reach. */
+bool vkl_plan_lstm_once(VklPlan *plan, const VklCellOnce *step);
+
 typedef struct VklCellBackward {
     uint64_t rows, units, dy_ld; /* dy_ld: from one row of dy to the next */
     VklArray gates, gates_next;  /* one slot; gates_next absent at the last time step */

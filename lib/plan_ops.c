@@ -82,6 +82,47 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
     }
 }
 
+bool vkl_plan_lstm_once(VklPlan *plan, const VklCellOnce *step)
+{
+    uint64_t window = vkl_plan_window(plan), units = step->units, count = step->rows * units,
+             inputs = span(step->rows, step->x_ld, step->inputs);
+    Cover params = {.begin = VKL_NO_ARRAY};
+    cover_add(&params, step->w_ih, step->inputs * units * 4);
+    cover_add(&params, step->w_hh, units * units * 4);
+    cover_add(&params, step->bias, step->bias_rows * units * 4);
+    if (cover_count(&params) > window || count > window || inputs > window)
+        return false;
+    VklOp *op = vkl_plan_op(plan, VKL_KERNEL_LSTM_ONCE);
+    if (!op)
+        return true;
+    bool has_h = vkl_has(step->h_prev), has_c = vkl_has(step->c_prev);
+    vkl_plan_bind(plan, op, 0, step->x, inputs, VKL_READ);
+    vkl_plan_bind(plan, op, 1, params.begin, cover_count(&params), VKL_READ);
+    if (has_h)
+        vkl_plan_bind(plan, op, 2, step->h_prev, count, VKL_READ);
+    if (has_c)
+        vkl_plan_bind(plan, op, 3, step->c_prev, count, VKL_READ);
+    vkl_plan_bind(plan, op, 4, step->h_next, count, VKL_WRITE);
+    vkl_plan_bind(plan, op, 5, step->c_next, count, VKL_WRITE);
+    struct VklOnceArgs *args = &op->args.LSTM_ONCE;
+    args->rows = (uint32_t)step->rows;
+    args->units = (uint32_t)units;
+    args->inputs = (uint32_t)step->inputs;
+    args->k = has_h ? (uint32_t)units : 0;
+    args->x_ld = (uint32_t)step->x_ld;
+    args->w_ih = within(&params, step->w_ih);
+    args->w_hh = within(&params, step->w_hh);
+    args->bias = step->bias_rows ? within(&params, step->bias) : 0;
+    args->bias_rows = (uint32_t)step->bias_rows;
+    args->has_c = has_c;
+    vkl_plan_linear(plan, op, count);
+    op->work = step->rows;
+    op->work_cost = units * (4 * (step->inputs + args->k) + 64);
+    op->flops = 8.0 * (double)count * (double)(step->inputs + args->k);
+    vkl_plan_end(plan, op);
+    return true;
+}
+
 void vkl_plan_lstm_backward(VklPlan *plan, const VklCellBackward *step)
 {
     if (plan->status)

@@ -462,6 +462,47 @@ static void store_states(const Layers *layers, const Memory *memory, uint64_t la
     vkl_plan_copy(layers->plan, stores, count);
 }
 
+/* A layer with a single time step in one call, without copies of states, where that pays; false: it is done as any other. */
+static bool once_forward(const Layers *layers, const Memory *memory, uint64_t layer, View x)
+{
+    const VklRnnForm *form = &layers->form;
+    const VklRnnPass *pass = layers->pass;
+    uint64_t N = layers->N, H = layers->H;
+    bool top = layer + 1 == layers->desc->layers, kept = pass->training || pass->agents;
+    if (layers->T != 1 || form->D != 1 || !layers->fused || kept || layers->desc->path != VKL_RNN_PATH_AUTO ||
+        layers->desc->storage != VKL_STORAGE_FLOAT32 || vkl_rnn_skips(layers->desc, layer))
+        return false;
+    VklRnnPlace place;
+    vkl_rnn_place(layers->desc, layer, 0, &place);
+    if (!vkl_tune_once(layers->plan->caps, N, H, place.inputs))
+        return false;
+    VklArray hn = state_of(layers, pass->hn, layer, 0, H), cn = state_of(layers, pass->cn, layer, 0, H);
+    VklArray h = h_at(layers, memory, 1, 0), y = top ? pass->y : VKL_NO_ARRAY;
+    bool at_once = vkl_has(y) && !vkl_has(hn);
+    if (!vkl_plan_lstm_once(layers->plan, &(VklCellOnce){.rows = N,
+                                                         .units = H,
+                                                         .inputs = place.inputs,
+                                                         .x_ld = x.ld,
+                                                         .bias_rows = form->bias_rows,
+                                                         .x = x.at,
+                                                         .w_ih = param(layers, place.w_ih),
+                                                         .w_hh = param(layers, place.w_hh),
+                                                         .bias = param(layers, place.b_ih),
+                                                         .h_prev = state_of(layers, pass->h0, layer, 0, H),
+                                                         .c_prev = state_of(layers, pass->c0, layer, 0, H),
+                                                         .h_next = at_once ? y : h,
+                                                         .c_next = vkl_has(cn) ? cn : c_at(layers, memory, 0, 1)}))
+        return false;
+    VklCopyPiece stores[2];
+    size_t count = 0;
+    if (vkl_has(hn))
+        stores[count++] = (VklCopyPiece){.mode = VKL_COPY_STORE, .arena = h, .other = hn, .count = N * H};
+    if (vkl_has(hn) && vkl_has(y))
+        stores[count++] = (VklCopyPiece){.mode = VKL_COPY_STORE, .arena = h, .other = y, .count = N * H};
+    vkl_plan_copy(layers->plan, stores, count);
+    return true;
+}
+
 /* x as the pass reads it: in time-major order, in backward with zeros past the ends of rows. */
 View vkl_rnn_input(const Layers *layers, bool backward)
 {
@@ -525,10 +566,12 @@ void vkl_plan_rnn_forward(VklPlan *plan, const VklRnnPass *pass)
     for (uint64_t layer = 0; layer < pass->desc->layers && !wave && !plan->status; layer++) {
         Memory memory = vkl_rnn_memory(&layers, layer);
         x = vkl_rnn_draw_input(&layers, &memory, layer, x);
-        vkl_rnn_forward_directions(&layers, &memory, layer, 0, layers.form.D, x);
-        vkl_rnn_keep_halves(&layers, &memory);
-        sum_directions(&layers, &memory);
-        store_states(&layers, &memory, layer, layer == pass->desc->layers - 1);
+        if (!once_forward(&layers, &memory, layer, x)) {
+            vkl_rnn_forward_directions(&layers, &memory, layer, 0, layers.form.D, x);
+            vkl_rnn_keep_halves(&layers, &memory);
+            sum_directions(&layers, &memory);
+            store_states(&layers, &memory, layer, layer == pass->desc->layers - 1);
+        }
         x = vkl_rnn_output_of(&layers, &memory);
     }
     plan->halves = false;

@@ -290,6 +290,15 @@ bool vkl_tune_quad_step(const VklCaps *caps, uint64_t rows, uint64_t units, VklD
     return blocks(rows, shape->spec[VKL_GEMM_SPEC_ROWS]) <= caps->workgroups[1];
 }
 
+#define ONCE_BINDINGS 6
+#define ONCE_TERMS 65536 /* multiply-adds of four gates: beyond that products of their own are faster than dispatches are slow */
+
+bool vkl_tune_once(const VklCaps *caps, uint64_t rows, uint64_t units, uint64_t inputs)
+{
+    return caps->arch == VKL_ARCH_SOFTWARE && caps->storage_buffers >= ONCE_BINDINGS && rows <= ONCE_TERMS &&
+           units <= ONCE_TERMS && inputs <= ONCE_TERMS && rows * units * (inputs + units) <= ONCE_TERMS;
+}
+
 VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, uint64_t n)
 {
     VklDirectShape shape = {.kernel = VKL_KERNEL_GEMM_DIRECT};

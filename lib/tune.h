@@ -68,6 +68,8 @@ VklDirectShape vkl_tune_direct(const VklCaps *caps, uint32_t form, uint64_t m, u
 bool vkl_tune_quad(const VklCaps *caps);
 /* Of a step of an LSTM whose product and cell are one call there; ROWS as above. False where the product is better as a call of its own. */
 bool vkl_tune_quad_step(const VklCaps *caps, uint64_t rows, uint64_t units, VklDirectShape *shape);
+/* Whether a layer with a single time step is best one call of LSTM_ONCE. */
+bool vkl_tune_once(const VklCaps *caps, uint64_t rows, uint64_t units, uint64_t inputs);
 /* Terms of its sums that one op should take. */
 uint64_t vkl_tune_direct_terms(const VklCaps *caps, uint32_t form, uint64_t k);
 

@@ -105,6 +105,19 @@ struct VklCellForwardArgs {
  * subgroup and does eight units; rows are divided evenly among the groups on y. */
 #define VKL_LSTM_QUAD_UNITS 64u
 
+/* LSTM_ONCE: a layer that has a single time step, from its input to its state, for devices that are CPUs: a dispatch costs them as much as all of
+ * it. Bindings: x (read) [rows][x_ld], params (read, 16-byte aligned), h before (read), c before (read), h after (write), c after (write), the states all
+ * [rows][units]. pre = sum of `bias_rows` rows [units][4] of biases + x W_ih + h W_hh, the latter of k terms: units, or 0 where h is all zero
+ * and not bound; the cell as above, with a c of 0 where has_c is 0. w_ih, w_hh, bias: elements in params, multiples of 4. One
+ * invocation for each (row, unit). */
+struct VklOnceArgs {
+    uint32_t off0, off1, off2, off3, off4, off5;
+    uint32_t rows, units, inputs, k;
+    uint32_t x_ld;
+    uint32_t w_ih, w_hh, bias, bias_rows;
+    uint32_t has_c;
+};
+
 /* LSTM, one time step, backward. Bindings: gates (read and write), W_hh (read) [units][units][4], dy (read), c (read and write).
  * dh = (has_dy ? dy[dy_t] : 0) + (k ? sum over j < k = 4 units of gates[gates_next][row][j] W_hh[unit][j] : 0)
  * dc = (has_dc ? c[dc_in] : 0) + dh o (1 - tanh(c[c_t])^2)

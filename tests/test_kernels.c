@@ -844,6 +844,69 @@ Test(kernels, lstm_forward_steps_at_any_number_of_rows_and_units)
     rig_end(&rig);
 }
 
+/* Slots: x in RESERVE, W_ih, W_hh and biases in PARAMS, h before and after in Y, c before and after in WORKSPACE. */
+Test(kernels, lstm_once_is_a_time_step_from_its_input)
+{
+    static const struct {
+        uint64_t rows, units, inputs, gap, bias_rows; /* gap: between rows of x */
+        bool h, c, in_place;                          /* states before; c after lies where c before does */
+    } cases[] = {
+        {1, 1, 1, 0, 2, true, true, false},    {1, 50, 1, 0, 2, true, true, true},    {3, 17, 5, 2, 1, true, false, false},
+        {65, 3, 17, 1, 0, false, true, false}, {2, 65, 3, 0, 2, false, false, false},
+    };
+    Rig rig;
+    rig_begin(&rig);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint64_t rows = cases[i].rows, units = cases[i].units, inputs = cases[i].inputs, bias_rows = cases[i].bias_rows;
+        uint64_t n = rows * units, x_ld = inputs + cases[i].gap, w_hh = inputs * 4 * units, bias = w_hh + units * 4 * units;
+        rig_slot(&rig, VKL_SLOT_RESERVE, rows * x_ld, 1);
+        rig_slot(&rig, VKL_SLOT_PARAMS, bias + bias_rows * 4 * units, 1 / sqrtf((float)(units + inputs)));
+        rig_slot(&rig, VKL_SLOT_Y, 2 * n, 1);
+        rig_slot(&rig, VKL_SLOT_WORKSPACE, 2 * n, 1);
+        uint64_t c_next = cases[i].in_place ? 0 : n;
+        cr_assert(vkl_plan_lstm_once(&rig.plan,
+                                     &(VklCellOnce){.rows = rows,
+                                                    .units = units,
+                                                    .inputs = inputs,
+                                                    .x_ld = x_ld,
+                                                    .bias_rows = bias_rows,
+                                                    .x = rig_array(&rig, VKL_SLOT_RESERVE, 0),
+                                                    .w_ih = rig_array(&rig, VKL_SLOT_PARAMS, 0),
+                                                    .w_hh = rig_array(&rig, VKL_SLOT_PARAMS, w_hh),
+                                                    .bias = bias_rows ? rig_array(&rig, VKL_SLOT_PARAMS, bias) : VKL_NO_ARRAY,
+                                                    .h_prev = cases[i].h ? rig_array(&rig, VKL_SLOT_Y, 0) : VKL_NO_ARRAY,
+                                                    .c_prev = cases[i].c ? rig_array(&rig, VKL_SLOT_WORKSPACE, 0) : VKL_NO_ARRAY,
+                                                    .h_next = rig_array(&rig, VKL_SLOT_Y, n),
+                                                    .c_next = rig_array(&rig, VKL_SLOT_WORKSPACE, c_next)}));
+        rig_run(&rig, 1);
+        const float *x = rig_initial(&rig, VKL_SLOT_RESERVE), *params = rig_initial(&rig, VKL_SLOT_PARAMS);
+        const float *h = rig_initial(&rig, VKL_SLOT_Y), *c = rig_initial(&rig, VKL_SLOT_WORKSPACE);
+        double *want_h = doubles(n), *want_c = doubles(n);
+        for (uint64_t at = 0; at < n; at++) {
+            uint64_t row = at / units, unit = at % units;
+            double pre[4] = {0};
+            for (uint64_t gate = 0; gate < 4; gate++) {
+                for (uint64_t j = 0; j < inputs; j++)
+                    pre[gate] += (double)x[row * x_ld + j] * params[(j * units + unit) * 4 + gate];
+                for (uint64_t j = 0; j < bias_rows; j++)
+                    pre[gate] += params[bias + (j * units + unit) * 4 + gate];
+                for (uint64_t j = 0; cases[i].h && j < units; j++)
+                    pre[gate] += (double)h[row * units + j] * params[w_hh + (j * units + unit) * 4 + gate];
+            }
+            want_c[at] = sigmoid(pre[1]) * (cases[i].c ? c[at] : 0) + sigmoid(pre[0]) * tanh(pre[2]);
+            want_h[at] = sigmoid(pre[3]) * tanh(want_c[at]);
+        }
+        char name[64];
+        snprintf(name, sizeof(name), "once, case %zu", i);
+        test_compare(name, rig_result(&rig, VKL_SLOT_Y) + n, want_h, n, sum_tolerance(units + inputs));
+        test_compare(name, rig_result(&rig, VKL_SLOT_WORKSPACE) + c_next, want_c, n, sum_tolerance(units + inputs));
+        free(want_h);
+        free(want_c);
+        rig_clear(&rig);
+    }
+    rig_end(&rig);
+}
+
 Test(kernels, lstm_forward_saturates_at_extreme_gates)
 {
     StepCase t = {.rows = 8, .units = 35, .keep = true};

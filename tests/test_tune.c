@@ -472,6 +472,23 @@ Test(tune, products_of_four_lanes_have_kernels_of_their_own)
     }
 }
 
+Test(tune, a_layer_with_one_small_step_is_one_call_on_software_devices)
+{
+    static const struct {
+        uint32_t lanes, storage_buffers;
+        uint64_t rows, units, inputs;
+        bool once;
+    } choices[] = {{8, 16, 1, 50, 1, true},     {4, 30, 1, 50, 1, true},   {8, 16, 4, 64, 64, true},
+                   {8, 16, 1, 256, 128, false}, {8, 16, 5, 64, 140, true}, {8, 4, 1, 50, 1, false}};
+    for (size_t i = 0; i < COUNT(choices); i++) {
+        VklCaps caps = software(choices[i].lanes, 2);
+        caps.storage_buffers = choices[i].storage_buffers;
+        cr_expect_eq(vkl_tune_once(&caps, choices[i].rows, choices[i].units, choices[i].inputs), choices[i].once, "case %zu", i);
+        caps.arch = VKL_ARCH_GPU;
+        cr_expect_not(vkl_tune_once(&caps, choices[i].rows, choices[i].units, choices[i].inputs), "case %zu", i);
+    }
+}
+
 /* Devices stop all loops of an invocation together after 65,535 turns, and leaving a loop counts as one. */
 Test(tune, sequences_on_software_devices_stay_below_where_loops_stop)
 {

@@ -92,6 +92,36 @@ void VKL_CPU(lstm_forward)(const VklOp *op, void *const *ptr, uint64_t begin, ui
     }
 }
 
+void VKL_CPU(lstm_once)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    const struct VklOnceArgs *args = &op->args.LSTM_ONCE;
+    const float *params = (const float *)ptr[1] + args->off1;
+    size_t units = args->units;
+    for (size_t row = begin; row < end; row++) {
+        const float *x = (const float *)ptr[0] + args->off0 + row * args->x_ld;
+        const float *h = args->k ? (const float *)ptr[2] + args->off2 + row * units : NULL;
+        const float *c = args->has_c ? (const float *)ptr[3] + args->off3 + row * units : NULL;
+        float *h_after = (float *)ptr[4] + args->off4 + row * units, *c_after = (float *)ptr[5] + args->off5 + row * units;
+        for (size_t u = 0; u < units; u++) {
+            float pre[4] = {0}, rec[4] = {0};
+            for (size_t gate = 0; gate < 4; gate++) {
+                for (size_t j = 0; j < args->inputs; j++)
+                    pre[gate] += x[j] * params[args->w_ih + (j * units + u) * 4 + gate];
+                for (size_t j = 0; j < args->bias_rows; j++)
+                    pre[gate] += params[args->bias + (j * units + u) * 4 + gate];
+                for (size_t j = 0; j < args->k; j++)
+                    rec[gate] += h[j] * params[args->w_hh + (j * units + u) * 4 + gate];
+                pre[gate] += rec[gate];
+            }
+            float cell = cell_sigmoid(pre[0]) * cell_tanh(pre[2]);
+            if (c)
+                cell += cell_sigmoid(pre[1]) * c[u];
+            c_after[u] = cell;
+            h_after[u] = cell_sigmoid(pre[3]) * cell_tanh(cell);
+        }
+    }
+}
+
 /* What is for CPUs behind Vulkan: no plan for this backend has it. */
 void VKL_CPU(lstm_quad_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
 {
