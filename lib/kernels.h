@@ -25,6 +25,7 @@
     X(GEMM_REDUCE, gemm_reduce, VklGemmReduceArgs, 3, 0x2)                                 \
     X(LSTM_FORWARD, lstm_forward, VklCellForwardArgs, 4, 0xd)                              \
     X(LSTM_QUAD_FORWARD, lstm_quad_forward, VklCellForwardArgs, 4, 0xd)                    \
+    X(LSTM_QUAD_ROW_FORWARD, lstm_quad_row_forward, VklCellForwardArgs, 4, 0xd)            \
     X(LSTM_ONCE, lstm_once, VklOnceArgs, 6, 0x30)                                          \
     X(LSTM_BACKWARD, lstm_backward, VklCellBackwardArgs, 4, 0x9)                           \
     X(SEQUENCE_FORWARD, sequence_forward, VklSequenceForwardArgs, 4, 0xd)                  \

@@ -89,6 +89,7 @@ void vkl_op_limit(VklOp *op, uint64_t live)
         break;
     case VKL_KERNEL_LSTM_FORWARD:
     case VKL_KERNEL_LSTM_QUAD_FORWARD:
+    case VKL_KERNEL_LSTM_QUAD_ROW_FORWARD:
         args->LSTM_FORWARD.rows = rows;
         break;
     case VKL_KERNEL_LSTM_POINT_FORWARD:

@@ -68,7 +68,7 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         if (with_quads) {
             uint32_t group_rows = quad.spec[VKL_GEMM_SPEC_ROWS];
             op->spec[VKL_SPEC_WORKGROUP] = quad.spec[VKL_SPEC_WORKGROUP];
-            op->groups[0] = (uint32_t)blocks(4 * units, VKL_GEMM_QUAD_TILE);
+            op->groups[0] = (uint32_t)blocks(4 * units, quad.spec[VKL_GEMM_SPEC_COLUMNS]);
             op->groups[1] = (uint32_t)blocks(rows, group_rows);
             op->groups[2] = 1;
             vkl_plan_counted(plan, op, VKL_TALLY_Y, row, rows, group_rows, 1, 1);

@@ -31,6 +31,7 @@ double vkl_op_flops(const VklOp *op)
         return product(args->GEMM.m - args->GEMM.ones, args->GEMM.n, args->GEMM.k);
     case VKL_KERNEL_LSTM_FORWARD:
     case VKL_KERNEL_LSTM_QUAD_FORWARD:
+    case VKL_KERNEL_LSTM_QUAD_ROW_FORWARD:
         return product(args->LSTM_FORWARD.rows, 4.0 * args->LSTM_FORWARD.units, args->LSTM_FORWARD.k);
     case VKL_KERNEL_LSTM_BACKWARD:
         return product(args->LSTM_BACKWARD.rows, args->LSTM_BACKWARD.units, args->LSTM_BACKWARD.k);
@@ -90,7 +91,8 @@ double vkl_op_bytes(const VklOp *op)
     case VKL_KERNEL_GEMM_COOP:
         return 4 * (gemm_numbers(op) + (op->groups[2] - 1.0) * args->GEMM_SPLIT.m * args->GEMM_SPLIT.n);
     case VKL_KERNEL_LSTM_FORWARD:
-    case VKL_KERNEL_LSTM_QUAD_FORWARD: {
+    case VKL_KERNEL_LSTM_QUAD_FORWARD:
+    case VKL_KERNEL_LSTM_QUAD_ROW_FORWARD: {
         double cells = (double)args->LSTM_FORWARD.rows * args->LSTM_FORWARD.units;
         double gates = args->LSTM_FORWARD.keep ? 8 : 4; /* read, and written where they are kept */
         return 4 * (cells * (gates + 4) + 4.0 * args->LSTM_FORWARD.k * args->LSTM_FORWARD.units);

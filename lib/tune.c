@@ -282,12 +282,16 @@ static VklDirectShape quad_shape(const VklCaps *caps, uint32_t form, uint64_t m,
 
 bool vkl_tune_quad_step(const VklCaps *caps, uint64_t rows, uint64_t units, VklDirectShape *shape)
 {
-    if (!vkl_tune_quad(caps) || rows < 2 || units > VKL_LSTM_QUAD_UNITS)
+    bool row = rows == 1;
+    if (!vkl_tune_quad(caps) || (units > VKL_LSTM_QUAD_UNITS && !row))
         return false;
-    *shape = (VklDirectShape){.kernel = VKL_KERNEL_LSTM_QUAD_FORWARD};
+    uint32_t columns = row ? 16 : VKL_GEMM_QUAD_TILE;
+    *shape = (VklDirectShape){.kernel = row ? VKL_KERNEL_LSTM_QUAD_ROW_FORWARD : VKL_KERNEL_LSTM_QUAD_FORWARD};
     shape->spec[VKL_SPEC_WORKGROUP] = DIRECT_QUAD;
-    shape->spec[VKL_GEMM_SPEC_ROWS] = (uint32_t)quad_rows(caps, rows, blocks(4 * units, VKL_GEMM_QUAD_TILE));
-    return blocks(rows, shape->spec[VKL_GEMM_SPEC_ROWS]) <= caps->workgroups[1];
+    shape->spec[VKL_GEMM_SPEC_COLUMNS] = columns;
+    shape->spec[VKL_GEMM_SPEC_ROWS] = row ? 1 : (uint32_t)quad_rows(caps, rows, blocks(4 * units, columns));
+    return blocks(rows, shape->spec[VKL_GEMM_SPEC_ROWS]) <= caps->workgroups[1] &&
+           blocks(4 * units, columns) <= caps->workgroups[0];
 }
 
 #define ONCE_BINDINGS 6

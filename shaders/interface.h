@@ -101,8 +101,9 @@ struct VklCellForwardArgs {
     uint32_t keep;           /* 1: gates become the activated i f g o (training) */
 };
 
-/* LSTM_QUAD_FORWARD: the same, with k = units of at most VKL_LSTM_QUAD_UNITS, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one
- * subgroup and does eight units; rows are divided evenly among the groups on y. */
+/* LSTM_QUAD_FORWARD and LSTM_QUAD_ROW_FORWARD: the same, with k = units, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one
+ * subgroup. The former does eight units, of at most VKL_LSTM_QUAD_UNITS; rows are divided evenly among the groups on y. The latter does four
+ * units of one row. */
 #define VKL_LSTM_QUAD_UNITS 64u
 
 /* LSTM_ONCE: a layer that has a single time step, from its input to its state, for devices that are CPUs: a dispatch costs them as much as all of

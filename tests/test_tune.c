@@ -463,7 +463,7 @@ Test(tune, products_of_four_lanes_have_kernels_of_their_own)
     static const struct {
         uint64_t rows, units;
         bool together; /* product and cell of a step */
-    } steps[] = {{32, 64, true}, {2, 1, true}, {1, 64, false}, {32, 65, false}, {5000, 50, true}};
+    } steps[] = {{32, 64, true}, {2, 1, true}, {1, 64, true}, {1, 257, true}, {32, 65, false}, {5000, 50, true}};
     for (size_t i = 0; i < COUNT(steps); i++) {
         VklDirectShape shape;
         cr_expect_eq(vkl_tune_quad_step(&caps, steps[i].rows, steps[i].units, &shape), steps[i].together, "step %zu", i);

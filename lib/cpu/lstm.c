@@ -128,6 +128,11 @@ void VKL_CPU(lstm_quad_forward)(const VklOp *op, void *const *ptr, uint64_t begi
     VKL_CPU(lstm_forward)(op, ptr, begin, end);
 }
 
+void VKL_CPU(lstm_quad_row_forward)(const VklOp *op, void *const *ptr, uint64_t begin, uint64_t end)
+{
+    VKL_CPU(lstm_forward)(op, ptr, begin, end);
+}
+
 /* From the activated gates, c before and after the step, and the gradients of h and c: the gradients of the pre-activations in
  * place of the gates, and that of the c before in dc. */
 static void cell_backward(Gates *gate, size_t n, const float *c_prev, const float *cell, const float *dh, float *dc)
