@@ -37,8 +37,8 @@ typedef struct VklDeviceLimits {
     uint32_t push_constants;        /* bytes [128] */
 } VklDeviceLimits;
 
-/* What is enabled on the device: on an imported one, what the program said; on one of ours, and in a list of devices, what vklstm asks for
- * because it would use it. */
+/* What is enabled on the device: on an imported one, what the program said; on one of ours, and in a list of devices, what
+ * vklstm asks for because it would use it. */
 typedef struct VklDeviceFeatures {
     uint32_t subgroup_size;     /* 1 for the CPU backend */
     bool timestamps;            /* GPU time can be measured on the queue that is used */
@@ -51,8 +51,8 @@ typedef struct VklDeviceFeatures {
     uint32_t subgroup_size_min; /* what a kernel can ask for; subgroup_size without subgroup_size_control */
     uint32_t subgroup_size_max; /* the same */
     bool subgroup_shuffle;      /* lanes of a subgroup can read each other's values in kernels */
-    /* rows, columns and depth of the cooperative matrices that layers of halves are multiplied with; 0: of none, since the device, the features
-     * that were enabled, or the compiler that built the library lack something */
+    /* rows, columns and depth of the cooperative matrices that layers of halves are multiplied with; 0: of none, since the
+     * device, the features that were enabled, or the compiler that built the library lack something */
     uint32_t cooperative_shape[3];
 } VklDeviceFeatures;
 
@@ -106,15 +106,15 @@ VKL_API void vkl_device_destroy(VklDevice *device);
 /* Limits are those in force, VklDeviceDesc.limits taken in. */
 VKL_API void vkl_device_info(const VklDevice *device, VklDeviceInfo *info);
 
-/* What a device can do at best, as two small kernels find it: 32-bit multiply-adds that wait for nothing, and a copy of arrays larger than
- * caches. The two lines of a roofline (Williams, Waterman and Patterson 2009). */
+/* What a device can do at best, as two small kernels find it: 32-bit multiply-adds that wait for nothing, and a copy of arrays
+ * larger than caches. The two lines of a roofline (Williams, Waterman and Patterson 2009). */
 typedef struct VklDeviceSpeed {
     double flops;     /* multiplications and additions a second */
     double bandwidth; /* bytes read and written a second */
 } VklDeviceSpeed;
 
-/* Measures for about a tenth of a second, on a stream of its own; allocates up to 512 MiB meanwhile, less where the device has less. On a
- * busy device it finds less. Errors: memory, VKL_ERROR_DEVICE_LOST. */
+/* Measures for about a tenth of a second, on a stream of its own; allocates up to 512 MiB meanwhile, less where the device has
+ * less. On a busy device it finds less. Errors: memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_device_measure(VklDevice *device, VklDeviceSpeed *speed);
 
 /* The context that the device was made with. */
@@ -123,22 +123,24 @@ VKL_API VklContext *vkl_device_context(const VklDevice *device);
 /* How many pipelines the device has compiled so far; 0 for the CPU backend, which has none. */
 VKL_API uint64_t vkl_device_pipelines(const VklDevice *device);
 
-/* What the driver keeps of the pipelines compiled so far, to be put back into a device of a later run, which then compiles in less time
- * (how much less is the driver's affair: some keep nothing). The library writes no file: that is the program's.
+/* What the driver keeps of the pipelines compiled so far, to be put back into a device of a later run, which then compiles in
+ * less time (how much less is the driver's affair: some keep nothing). The library writes no file: that is the program's.
  *
  *     size_t size;
  *     vkl_device_cache_get(device, NULL, &size);
  *     void *data = malloc(size);
  *     vkl_device_cache_get(device, data, &size);
  *
- * With `data` NULL, `*size` is set to the bytes needed; else at most `*size` bytes are written, and `*size` is set to how many were. They
- * begin with a header of the library's: device, driver, length and checksum. The CPU backend has no pipelines, and 0 bytes.
- * Errors: VKL_ERROR_INVALID, VKL_ERROR_LIMIT (`*size` is too small, and is set to what is needed: another thread has compiled meanwhile), memory. */
+ * With `data` NULL, `*size` is set to the bytes needed; else at most `*size` bytes are written, and `*size` is set to how many
+ * were. They begin with a header of the library's: device, driver, length and checksum. The CPU backend has no pipelines, and 0
+ * bytes.
+ * Errors: VKL_ERROR_INVALID, VKL_ERROR_LIMIT (`*size` is too small, and is set to what is needed: another thread has compiled
+ * meanwhile), memory. */
 VKL_API VklStatus vkl_device_cache_get(VklDevice *device, void *data, size_t *size);
 
-/* Adds such bytes to what the device has; `data` is not needed after the call. Best before anything is prepared. 0 bytes are accepted and
- * change nothing. Bytes of another device or driver, cut short or changed in any place never reach the driver, and change nothing: a
- * program goes on without them.
+/* Adds such bytes to what the device has; `data` is not needed after the call. Best before anything is prepared. 0 bytes are
+ * accepted and change nothing. Bytes of another device or driver, cut short or changed in any place never reach the driver, and
+ * change nothing: a program goes on without them.
  * Errors: VKL_ERROR_FORMAT (such bytes; the message says which), VKL_ERROR_INVALID, memory. */
 VKL_API VklStatus vkl_device_cache_put(VklDevice *device, const void *data, size_t size);
 

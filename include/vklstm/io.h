@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Models in files: safetensors (an 8-byte length, a JSON header, raw little-endian float32), weights under the names that
- * vkl_model_tensor_info() gives, in PyTorch's shapes. The header's __metadata__ has "format": "vklstm", "version": "1" and "config",
- * a JSON text with the layers and, where there is one, the preparation with its statistics. docs/model-file.md has it all.
+ * vkl_model_tensor_info() gives, in PyTorch's shapes. The header's __metadata__ has "format": "vklstm", "version": "1" and
+ * "config", a JSON text with the layers and, where there is one, the preparation with its statistics. docs/model-file.md has it
+ * all.
  */
 #ifndef VKLSTM_IO_H
 #define VKLSTM_IO_H
@@ -13,8 +14,8 @@
 extern "C" {
 #endif
 
-/* Writes a model, and the preparation it was trained with (may be NULL). The file is written under a temporary name beside `path`,
- * synchronised and renamed: an existing file stays whole until then, and after any failure.
+/* Writes a model, and the preparation it was trained with (may be NULL). The file is written under a temporary name beside
+ * `path`, synchronised and renamed: an existing file stays whole until then, and after any failure.
  * Errors (told by vkl_model_error()): VKL_ERROR_IO, VKL_ERROR_HOST_MEMORY, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_model_save(VklModel *model, const VklPrep *prep, const char *path);
 

@@ -46,7 +46,8 @@ typedef struct VklLayerDesc {
     VklStorage storage; /* recurrent: VKL_STORAGE_FLOAT32 (default) or VKL_STORAGE_FLOAT16, see rnn.h. Model files hold it */
 } VklLayerDesc;
 
-/* One layer of each kind, the rest of the description at its defaults: so many units, or outputs; `rate`: the share of numbers that dropout zeroes. */
+/* One layer of each kind, the rest of the description at its defaults: so many units, or outputs; `rate`: the share of numbers
+ * that dropout zeroes. */
 VKL_API VklLayerDesc vkl_layer_lstm(uint64_t units);
 VKL_API VklLayerDesc vkl_layer_gru(uint64_t units);
 VKL_API VklLayerDesc vkl_layer_rnn(uint64_t units);
@@ -59,8 +60,8 @@ VKL_API VklLayerDesc vkl_layer_dropout(double rate);
  *                              and with @half, whose matrices and kept gates are halves: lstm:50@half, gru:8@step@half
  *     dense:UNITS[:none|tanh|sigmoid|relu]
  *     dropout:RATE
- * as in "lstm:50,dense:1" or "bigru:32,dropout:0.2,lstm:32:16,dense:8:relu,dense:1". At most `*count` layers are written; `*count` is set to how
- * many there are.
+ * as in "lstm:50,dense:1" or "bigru:32,dropout:0.2,lstm:32:16,dense:8:relu,dense:1". At most `*count` layers are written;
+ * `*count` is set to how many there are.
  * Errors: VKL_ERROR_INVALID (the piece that cannot be read is in the message), VKL_ERROR_LIMIT (more than *count). */
 VKL_API VklStatus vkl_layers_parse(VklContext *context, const char *text, VklLayerDesc *layers, uint32_t *count);
 
@@ -165,9 +166,9 @@ VKL_API VklStatus vkl_model_evaluate(VklModel *model, const VklWindows *windows,
 
 /* ---- One step of many agents ----
  *
- * As vkl_rnn_step() in rnn.h, through all layers of the model: dense layers act on each agent's row, dropout layers do nothing. States stay on
- * the device. For models whose recurrent layers have one direction (others: VKL_ERROR_UNSUPPORTED). Many steps from states of zeros are vkl_model_predict()
- * of windows as long, within the budget of docs/numerics.md. */
+ * As vkl_rnn_step() in rnn.h, through all layers of the model: dense layers act on each agent's row, dropout layers do nothing.
+ * States stay on the device. For models whose recurrent layers have one direction (others: VKL_ERROR_UNSUPPORTED). Many steps
+ * from states of zeros are vkl_model_predict() of windows as long, within the budget of docs/numerics.md. */
 typedef struct VklModelStepSizes {
     size_t struct_size;                      /* in: sizeof(VklModelStepSizes) */
     uint64_t params, x, y, state, workspace; /* bytes of the arrays below */
@@ -188,14 +189,16 @@ typedef struct VklModelStep {
 VKL_API VklModelStep vkl_model_step_args(uint64_t N);
 /* Errors: VKL_ERROR_INVALID (N of 0, struct_size), VKL_ERROR_UNSUPPORTED, VKL_ERROR_LIMIT, VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_model_step_sizes(VklModel *model, uint64_t N, VklModelStepSizes *sizes);
-/* Records a step on any stream of the model's device. Without `params`, weights that were set on the host are brought to the device first, by a
- * submit of the model's own. Errors: as vkl_rnn_step. */
+/* Records a step on any stream of the model's device. Without `params`, weights that were set on the host are brought to the
+ * device first, by a submit of the model's own. Errors: as vkl_rnn_step. */
 VKL_API VklStatus vkl_model_step(VklModel *model, VklStream *stream, const VklModelStep *args);
-/* The same, prepared for recording many times, with the weights that lie in params when it runs. The caller destroys the result. */
+/* The same, prepared for recording many times, with the weights that lie in params when it runs. The caller destroys the
+ * result. */
 VKL_API VklStatus vkl_model_prepare_step(VklModel *model, const VklModelStep *args, VklExec **exec);
 
-/* Where the model's weights lie on the device, packed, and how many bytes: for vkl_stream_copy() at a safe point of the caller's own into what agents
- * are stepped with. Valid as long as the model; brings weights that were set on the host to the device first, and waits for that.
+/* Where the model's weights lie on the device, packed, and how many bytes: for vkl_stream_copy() at a safe point of the
+ * caller's own into what agents are stepped with. Valid as long as the model; brings weights that were set on the host to the
+ * device first, and waits for that.
  * Errors: VKL_ERROR_INVALID, memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_model_params(VklModel *model, VklSlice *params, uint64_t *size);
 

@@ -56,7 +56,8 @@ VKL_API VklStatus vkl_optimizer_create(VklDevice *device, const VklOptimizerDesc
 VKL_API void vkl_optimizer_destroy(VklOptimizer *optimizer);
 VKL_API const char *vkl_optimizer_error(const VklOptimizer *optimizer);
 
-/* Records one step. The optimizer must outlive what is recorded or prepared from it until the device is done: the moments are its own. `params`: inout, `count` floats. `grads`: in, `count` floats; no overlap.
+/* Records one step. The optimizer must outlive what is recorded or prepared from it until the device is done: the moments are
+ * its own. `params`: inout, `count` floats. `grads`: in, `count` floats; no overlap.
  * Errors: VKL_ERROR_INVALID, memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_optimizer_step(VklOptimizer *optimizer, VklStream *stream, VklSlice params, VklSlice grads);
 VKL_API VklStatus vkl_optimizer_prepare(VklOptimizer *optimizer, VklSlice params, VklSlice grads, VklExec **exec);

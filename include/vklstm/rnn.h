@@ -3,7 +3,8 @@
  * VklRnn: the recurrent operator, forward and backward: LSTM, GRU and vanilla RNN, any number of layers, one or both directions.
  * docs/operator.md has every equation and gradient, and each option in the terms of PyTorch, Keras, ONNX and cuDNN.
  *
- * LSTM (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000), in PyTorch's form, per layer, direction and time step t:
+ * LSTM (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000), in PyTorch's form, per layer, direction and time
+ * step t:
  *
  *     i = sigmoid(W_ii x[t] + b_ii + W_hi h[t-1] + b_hi)      input gate
  *     f = sigmoid(W_if x[t] + b_if + W_hf h[t-1] + b_hf)      forget gate
@@ -21,24 +22,25 @@
  *
  * RNN (Elman 1990):  h[t] = f(W_ih x[t] + b_ih + W_hh h[t-1] + b_hh), f tanh or relu.
  *
- * Sizes: T time steps, N rows of the batch, I features, H hidden units, P the projection (then h has P columns, else P means H here),
- * L layers, D directions (1 or 2), W the width of y: D P, or P where directions are summed. Arrays are row-major:
+ * Sizes: T time steps, N rows of the batch, I features, H hidden units, P the projection (then h has P columns, else P means H
+ * here), L layers, D directions (1 or 2), W the width of y: D P, or P where directions are summed. Arrays are row-major:
  *
  *     x, dx [T][N][I]    y, gy [T][N][W]    with batch_first [N][T][I], [N][T][W]    with last_only y, gy [N][W]
  *     h0, hn and gradients [L D][N][P]      c0, cn and gradients [L D][N][H] (LSTM)  index layer * D + direction
  *     lengths [N] uint32, on the device
  *
- * Lengths: row n has lengths[n] time steps, 0 to T (more count as T). Past a row's end y is padding_value, gy is ignored and dx is 0. hn
- * and cn are those of the row's own last step (h0 and c0 at length 0); the reverse direction begins at the row's own end. last_only gives each
- * direction's final state: the forward one's of step lengths[n] - 1, the reverse one's of step 0 (h0 at length 0).
+ * Lengths: row n has lengths[n] time steps, 0 to T (more count as T). Past a row's end y is padding_value, gy is ignored and dx
+ * is 0. hn and cn are those of the row's own last step (h0 and c0 at length 0); the reverse direction begins at the row's own
+ * end. last_only gives each direction's final state: the forward one's of step lengths[n] - 1, the reverse one's of step 0 (h0
+ * at length 0).
  *
- * Parameters are one flat packed buffer. Its layout is private; vkl_rnn_pack() and vkl_rnn_unpack() convert host copies from and to
- * PyTorch's tensors: weight_ih_l0 [G H][I], weight_hh_l0 [G H][P], bias_ih_l0 [G H], bias_hh_l0 [G H], with a projection weight_hr_l0 [P][H],
- * with peepholes weight_ch_l0 [3][H] (i, f, o), each again with the suffix _reverse for the second direction. Rows: LSTM i f g o,
- * GRU r z n, G 4, 3 and 1. Gradients use the same packed layout.
+ * Parameters are one flat packed buffer. Its layout is private; vkl_rnn_pack() and vkl_rnn_unpack() convert host copies from
+ * and to PyTorch's tensors: weight_ih_l0 [G H][I], weight_hh_l0 [G H][P], bias_ih_l0 [G H], bias_hh_l0 [G H], with a projection
+ * weight_hr_l0 [P][H], with peepholes weight_ch_l0 [3][H] (i, f, o), each again with the suffix _reverse for the second
+ * direction. Rows: LSTM i f g o, GRU r z n, G 4, 3 and 1. Gradients use the same packed layout.
  *
- * A NaN in x, a state or a weight reaches the outputs. A VklRnn is immutable after its creation but for its error and its cache of prepared
- * work, which are guarded: several threads may call into one at once (context.h).
+ * A NaN in x, a state or a weight reaches the outputs. A VklRnn is immutable after its creation but for its error and its cache
+ * of prepared work, which are guarded: several threads may call into one at once (context.h).
  */
 #ifndef VKLSTM_RNN_H
 #define VKLSTM_RNN_H
@@ -97,18 +99,19 @@ typedef enum VklRecurrentDropout {
     VKL_RECURRENT_DROPOUT_PER_GATE = 1 /* a mask of its own for each gate, as Keras draws them */
 } VklRecurrentDropout;
 
-/* How the time steps of a layer are done. Results agree within the budget of docs/numerics.md. A path that the device or the layer does not
- * allow is refused (VKL_ERROR_UNSUPPORTED) when a pass is recorded. */
+/* How the time steps of a layer are done. Results agree within the budget of docs/numerics.md. A path that the device or the
+ * layer does not allow is refused (VKL_ERROR_UNSUPPORTED) when a pass is recorded. */
 typedef enum VklRnnPath {
     VKL_RNN_PATH_AUTO = 0,   /* what pays on the device at these sizes */
     VKL_RNN_PATH_PIECES = 1, /* the recurrent product and the cell as dispatches of their own, one direction after the other */
-    VKL_RNN_PATH_STEP =
-        2, /* one dispatch for each time step, of both directions; two with a projection and in a GRU that resets before */
-    VKL_RNN_PATH_SEQUENCE =
-        3, /* all time steps in one dispatch: cells without options, no lengths, sizes that have a kernel for it */
-    VKL_RNN_PATH_WAVEFRONT =
-        4, /* one dispatch for a time step of each layer, each a step behind the layer that it needs: cells without options of one
-              direction, no lengths, no dropout between layers, float32 storage, no recompute. Inference takes memory for all layers. AUTO does not choose it */
+    /* one dispatch for each time step, of both directions; two with a projection and in a GRU that resets before */
+    VKL_RNN_PATH_STEP = 2,
+    /* all time steps in one dispatch: cells without options, no lengths, sizes that have a kernel for it */
+    VKL_RNN_PATH_SEQUENCE = 3,
+    /* one dispatch for a time step of each layer, each a step behind the layer that it needs: cells without options of one
+     * direction, no lengths, no dropout between layers, float32 storage, no recompute. Inference takes memory for all layers.
+     * AUTO does not choose it */
+    VKL_RNN_PATH_WAVEFRONT = 4
 } VklRnnPath;
 
 /* "auto", "pieces", "step", "sequence", "wavefront" -> path. False, and *path left alone, for other names. */
@@ -117,12 +120,12 @@ VKL_API bool vkl_rnn_path(const char *name, VklRnnPath *path);
 /* What numbers that take much memory are kept as. Sums, c, h, the parameters and all gradients are float32 either way. */
 typedef enum VklStorage {
     VKL_STORAGE_FLOAT32 = 0,
-    VKL_STORAGE_FLOAT16 =
-        1 /* the matrices W_ih, W_hh and W_hr are rounded to halves (to nearest even; beyond 65,504 to infinity, which then
-                               reaches the results) once in every pass, and all products of the pass, forward and backward, read those; biases and
-                               peepholes stay as they are. The reserve keeps gates, operands of projections and of reset gates, and dropped
-                               inputs as halves, from which backward starts; with `recompute` it keeps none of them. Products that the device
-                               does with cooperative matrices round their other operand as well. docs/numerics.md has the budgets. */
+    /* the matrices W_ih, W_hh and W_hr are rounded to halves (to nearest even; beyond 65,504 to infinity, which then reaches the
+     * results) once in every pass, and all products of the pass, forward and backward, read those; biases and peepholes stay as
+     * they are. The reserve keeps gates, operands of projections and of reset gates, and dropped inputs as halves, from which
+     * backward starts; with `recompute` it keeps none of them. Products that the device does with cooperative matrices round
+     * their other operand as well. docs/numerics.md has the budgets. */
+    VKL_STORAGE_FLOAT16 = 1
 } VklStorage;
 
 typedef struct VklRnnDesc {
@@ -141,13 +144,13 @@ typedef struct VklRnnDesc {
     bool skip_input;     /* the first layer has no weight_ih: x is added to every gate; I must be H */
     float cell_clip;     /* LSTM only: c[t] is clipped to [-v, v]; 0 (default): off */
     float preact_clip;   /* the argument of every gate's activation is clipped to [-v, v], after peepholes; 0 (default): off */
-    VklActivationDesc
-        activations[2][3]; /* per direction (forward, reverse), in ONNX's order: LSTM f (i, f, o), g (candidate), h (of c);
-                                            GRU f (r, z), g (n); RNN f. Of all layers. Unused entries are ignored */
-    float input_dropout;   /* p of the first layer's x, drawn for each (t, n, feature); 0 (default): off, 1: all zero */
-    float dropout;         /* p between layers, drawn for each (t, n, unit) of a layer's output but the last's */
-    float
-        recurrent_dropout; /* p of h[t-1] as operand of the recurrent product, drawn once for each (layer, direction, row, unit) */
+    /* per direction (forward, reverse), in ONNX's order: LSTM f (i, f, o), g (candidate), h (of c); GRU f (r, z), g (n); RNN f.
+     * Of all layers. Unused entries are ignored */
+    VklActivationDesc activations[2][3];
+    float input_dropout; /* p of the first layer's x, drawn for each (t, n, feature); 0 (default): off, 1: all zero */
+    float dropout;       /* p between layers, drawn for each (t, n, unit) of a layer's output but the last's */
+    /* p of h[t-1] as operand of the recurrent product, drawn once for each (layer, direction, row, unit) */
+    float recurrent_dropout;
     VklRecurrentDropout recurrent_dropout_mode;
     float padding_value; /* of y past a row's end; default 0 */
     bool batch_first;    /* x, y, gy, dx are [N][T][...]; default false */
@@ -159,8 +162,8 @@ typedef struct VklRnnDesc {
 
 VKL_API VklRnnDesc vkl_rnn_desc(VklCell cell, uint64_t input_size, uint64_t hidden_size);
 
-/* Errors: VKL_ERROR_INVALID (a size of 0, an unknown value, an option that the cell does not have: by name and value), VKL_ERROR_LIMIT (a
- * product of sizes that does not fit 63 bits), VKL_ERROR_HOST_MEMORY. Allocates nothing on the device. */
+/* Errors: VKL_ERROR_INVALID (a size of 0, an unknown value, an option that the cell does not have: by name and value),
+ * VKL_ERROR_LIMIT (a product of sizes that does not fit 63 bits), VKL_ERROR_HOST_MEMORY. Allocates nothing on the device. */
 VKL_API VklStatus vkl_rnn_create(VklDevice *device, const VklRnnDesc *desc, VklRnn **rnn);
 VKL_API void vkl_rnn_destroy(VklRnn *rnn);
 VKL_API const char *vkl_rnn_error(const VklRnn *rnn);
@@ -178,8 +181,9 @@ typedef struct VklRnnSizes {
 /* Errors: VKL_ERROR_INVALID (T or N of 0), VKL_ERROR_LIMIT (a size that does not fit 63 bits). */
 VKL_API VklStatus vkl_rnn_sizes(VklRnn *rnn, uint64_t T, uint64_t N, VklRnnSizes *sizes);
 
-/* The canonical tensors, in PyTorch's order: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0, weight_ch_l0, then the same
- * with _reverse, then _l1 ...; those that the description has no use for are not there. A single direction has no suffix. */
+/* The canonical tensors, in PyTorch's order: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_hr_l0, weight_ch_l0,
+ * then the same with _reverse, then _l1 ...; those that the description has no use for are not there. A single direction has no
+ * suffix. */
 typedef struct VklParamInfo {
     char name[64];     /* as above */
     uint32_t rank;     /* 1 or 2 */
@@ -195,16 +199,16 @@ VKL_API VklStatus vkl_rnn_param_info(VklRnn *rnn, uint32_t index, VklParamInfo *
 VKL_API VklStatus vkl_rnn_pack(VklRnn *rnn, uint32_t index, const float *canonical, float *packed);
 VKL_API VklStatus vkl_rnn_unpack(VklRnn *rnn, uint32_t index, const float *packed, float *canonical);
 
-/* Initial weights, Keras' rules: input and projection weights Glorot-uniform over [I, G H] and [P, H] (Glorot and Bengio 2010), recurrent
- * weights orthogonal as a matrix [P, G H] (Saxe et al. 2014), biases and peepholes 0 but LSTM's b_if = 1 (Jozefowicz et al. 2015). The
- * same seed gives the same bits for every device. `packed`: out, VklRnnSizes.params bytes.
+/* Initial weights, Keras' rules: input and projection weights Glorot-uniform over [I, G H] and [P, H] (Glorot and Bengio 2010),
+ * recurrent weights orthogonal as a matrix [P, G H] (Saxe et al. 2014), biases and peepholes 0 but LSTM's b_if = 1 (Jozefowicz
+ * et al. 2015). The same seed gives the same bits for every device. `packed`: out, VklRnnSizes.params bytes.
  * Errors: VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed);
 
-/* Which masks dropout draws: a pass with the same seed and offset draws the same ones, and backward must be given those of its forward.
- * An offset is one number for each pass: counting it up gives new masks. Masks are keyed by position (layer, direction, t, n, unit), so
- * `first_row` and `first_step` tell where the rows and the time steps of this call begin in a larger job that is split. Dropout acts in
- * passes with a reserve alone. The low 32 bits of offset, first_row and first_step count. */
+/* Which masks dropout draws: a pass with the same seed and offset draws the same ones, and backward must be given those of its
+ * forward. An offset is one number for each pass: counting it up gives new masks. Masks are keyed by position (layer,
+ * direction, t, n, unit), so `first_row` and `first_step` tell where the rows and the time steps of this call begin in a larger
+ * job that is split. Dropout acts in passes with a reserve alone. The low 32 bits of offset, first_row and first_step count. */
 typedef struct VklDropout {
     uint64_t seed;       /* of all masks */
     uint64_t offset;     /* of this pass */
@@ -260,12 +264,13 @@ VKL_API VklStatus vkl_rnn_backward(VklRnn *rnn, VklStream *stream, const VklRnnB
 
 /* ---- One step of many agents ----
  *
- * What a game, a simulation or a robot asks of a network: one time step of up to N agents, again and again. Their states stay on the device and are
- * updated in place; who begins anew, and how many there are, are arrays there too, so nothing of it passes through the host.
+ * What a game, a simulation or a robot asks of a network: one time step of up to N agents, again and again. Their states stay
+ * on the device and are updated in place; who begins anew, and how many there are, are arrays there too, so nothing of it
+ * passes through the host.
  *
- * For layers of one direction, VKL_DIRECTION_FORWARD (others: VKL_ERROR_UNSUPPORTED), with every cell and option; it is inference, so dropout does
- * nothing, and batch_first and last_only mean nothing with a single step. Results are those of vkl_rnn_forward over the same steps, within the
- * budget of docs/numerics.md. */
+ * For layers of one direction, VKL_DIRECTION_FORWARD (others: VKL_ERROR_UNSUPPORTED), with every cell and option; it is
+ * inference, so dropout does nothing, and batch_first and last_only mean nothing with a single step. Results are those of
+ * vkl_rnn_forward over the same steps, within the budget of docs/numerics.md. */
 typedef struct VklRnnStep {
     size_t struct_size;
     uint64_t N;      /* most agents, >= 1: rows of the arrays */
@@ -274,26 +279,28 @@ typedef struct VklRnnStep {
     VklSlice h;      /* inout, [L][N][P]; rows of the last layer are the output */
     VklSlice c;      /* inout, [L][N][H]; LSTM's alone, and refused elsewhere */
     VklSlice y;      /* out,   [N][P], a copy of the last layer's rows of h; may be absent */
-    VklSlice
-        reset; /* in,    [N] uint32: where it is not 0 the agent's h and c count as zeros, whatever they hold; may be absent: nobody begins anew */
-    VklSlice
-        count; /* in,    one uint32: how many agents there are in this step, the first rows of all arrays; more than N counts as N, 0 is allowed.
-                                  May be absent: N */
+    /* in, [N] uint32: where it is not 0 the agent's h and c count as zeros, whatever they hold. May be absent: nobody begins
+     * anew */
+    VklSlice reset;
+    /* in, one uint32: how many agents there are in this step, the first rows of all arrays; more than N counts as N, 0 is
+     * allowed. May be absent: N */
+    VklSlice count;
     VklSlice workspace; /* scratch, VklRnnSizes.forward_workspace bytes as vkl_rnn_step_sizes() says */
 } VklRnnStep;
 
 VKL_API VklRnnStep vkl_rnn_step_args(uint64_t N);
 
 /* Sets params, state (bytes of h), cell_state (of c), y and forward_workspace; the others to 0.
- * Errors: VKL_ERROR_INVALID (N of 0), VKL_ERROR_UNSUPPORTED (a direction, a path that the device does not allow), VKL_ERROR_LIMIT,
- * VKL_ERROR_HOST_MEMORY. */
+ * Errors: VKL_ERROR_INVALID (N of 0), VKL_ERROR_UNSUPPORTED (a direction, a path that the device does not allow),
+ * VKL_ERROR_LIMIT, VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_rnn_step_sizes(VklRnn *rnn, uint64_t N, VklRnnSizes *sizes);
 
-/* Records a step. With `count`, work is dispatched for as many agents as it says when the device comes to it: a kernel reads the number and writes
- * the sizes of the dispatches behind it (vkCmdDispatchIndirect) into the workspace, which then must have been made with
- * VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT if it is a wrapped buffer. Rows at and past the number are not written in h, c and y, and what they hold, in x and reset
- * too, has no effect. The caller's barrier for count, reset and x is that of vkl_stream_wrap_vulkan(): none, as long as compute or transfers wrote
- * them in the same queue. No two arrays may overlap. Errors: as vkl_rnn_forward. */
+/* Records a step. With `count`, work is dispatched for as many agents as it says when the device comes to it: a kernel reads
+ * the number and writes the sizes of the dispatches behind it (vkCmdDispatchIndirect) into the workspace, which then must have
+ * been made with VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT if it is a wrapped buffer. Rows at and past the number are not written in
+ * h, c and y, and what they hold, in x and reset too, has no effect. The caller's barrier for count, reset and x is that of
+ * vkl_stream_wrap_vulkan(): none, as long as compute or transfers wrote them in the same queue. No two arrays may overlap.
+ * Errors: as vkl_rnn_forward. */
 VKL_API VklStatus vkl_rnn_step(VklRnn *rnn, VklStream *stream, const VklRnnStep *args);
 /* The same, prepared for recording many times: vkl_exec_record() then only records. The caller destroys the result. */
 VKL_API VklStatus vkl_rnn_prepare_step(VklRnn *rnn, const VklRnnStep *args, VklExec **exec);

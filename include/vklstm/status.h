@@ -6,9 +6,9 @@
  * numbers are part of the ABI and never change. A call that fails leaves its outputs untouched, and gives one sentence that
  * names the value and the limit: to the log callback of the context, and from `vkl_<object>_error()` of the object called.
  *
- * Pointers. An object that a call is made on must be there: NULL for it, or a destroyed one, is undefined (destroy functions accept
- * NULL). Results, arrays and descriptions that are needed are refused with VKL_ERROR_INVALID when they are NULL where the header does
- * not give NULL a meaning; small accessors without a status do not check.
+ * Pointers. An object that a call is made on must be there: NULL for it, or a destroyed one, is undefined (destroy functions
+ * accept NULL). Results, arrays and descriptions that are needed are refused with VKL_ERROR_INVALID when they are NULL where
+ * the header does not give NULL a meaning; small accessors without a status do not check.
  */
 #ifndef VKLSTM_STATUS_H
 #define VKLSTM_STATUS_H

@@ -40,8 +40,8 @@ VKL_API const char *vkl_stream_error(const VklStream *stream);
 VKL_API VklStatus vkl_stream_write(VklStream *stream, VklSlice dst, const void *data, uint64_t size);
 
 /* Copies `size` bytes (a multiple of 4) from `src` to the host. `data` must stay valid, and is complete, when
- * vkl_stream_wait() or vkl_fence_wait() on a fence of a submit at or after this call has returned VKL_OK. Once one of them has returned an error,
- * or the stream is destroyed, `data` is not written any more.
+ * vkl_stream_wait() or vkl_fence_wait() on a fence of a submit at or after this call has returned VKL_OK. Once one of them has
+ * returned an error, or the stream is destroyed, `data` is not written any more.
  * Errors: as vkl_stream_write. */
 VKL_API VklStatus vkl_stream_read(VklStream *stream, VklSlice src, void *data, uint64_t size);
 
@@ -74,19 +74,22 @@ VKL_API void vkl_exec_destroy(VklExec *exec);
  * between the repetitions must be kept on the device. Not for wrapped streams. Errors: as vkl_stream_submit. */
 VKL_API VklStatus vkl_stream_replay(VklStream *stream, VklExec *exec, uint32_t count);
 
-/* A long piece of work, such as a sequence of ten thousand time steps or many repetitions, in pieces: for a program that shares the device with
- * something that must not wait, such as a renderer. */
+/* A long piece of work, such as a sequence of ten thousand time steps or many repetitions, in pieces: for a program that shares
+ * the device with something that must not wait, such as a renderer. */
 typedef struct VklJob VklJob;
 
-/* `count` (>= 1) repetitions of `exec`, as vkl_stream_replay() does them, on a stream of the library's own, which must outlive the job. Holds a
- * reference to exec. Errors (told by vkl_stream_error()): VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (a wrapped stream), memory. */
+/* `count` (>= 1) repetitions of `exec`, as vkl_stream_replay() does them, on a stream of the library's own, which must outlive
+ * the job. Holds a reference to exec. Errors (told by vkl_stream_error()): VKL_ERROR_INVALID, VKL_ERROR_UNSUPPORTED (a wrapped
+ * stream), memory. */
 VKL_API VklStatus vkl_job_create(VklStream *stream, VklExec *exec, uint32_t count, VklJob **job);
 
-/* Submits the next piece: as many repetitions, or kernels of one, as take at most `microseconds` (>= 0) of the device's time, but at least one
- * kernel. How long they take is what was measured of earlier pieces, with timestamps, or the host's clock where a queue has none; before the first, an
- * estimate for a slow GPU. The pieces together give the same bits as the whole. Other work on the stream may come between them; what the job reads
- * and writes must be left alone until it is done. Never waits. The CPU backend runs the piece in the call.
- * Returns VKL_OK (a piece was submitted), VKL_TIMEOUT (the piece before still runs: nothing was submitted) or VKL_STOPPED (all is done).
+/* Submits the next piece: as many repetitions, or kernels of one, as take at most `microseconds` (>= 0) of the device's time,
+ * but at least one kernel. How long they take is what was measured of earlier pieces, with timestamps, or the host's clock
+ * where a queue has none; before the first, an estimate for a slow GPU. The pieces together give the same bits as the whole.
+ * Other work on the stream may come between them; what the job reads and writes must be left alone until it is done. Never
+ * waits. The CPU backend runs the piece in the call.
+ * Returns VKL_OK (a piece was submitted), VKL_TIMEOUT (the piece before still runs: nothing was submitted) or VKL_STOPPED (all
+ * is done).
  * Errors: VKL_ERROR_INVALID, memory (the call may be repeated), VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_job_run(VklJob *job, double microseconds);
 
@@ -112,14 +115,14 @@ typedef struct VklKernelTime {
     double bytes;       /* of one call: what it must read and write, each number once */
 } VklKernelTime;
 
-/* Times every kernel that is recorded on the stream from here on, or stops to. Off at first: timing puts a barrier and a timestamp of the
- * GPU around each kernel (the CPU backend reads the clock), and a replay is recorded anew. Turning it on forgets earlier times. Work that was
- * recorded but is not waited for yet is counted when it is. The same bits are computed.
+/* Times every kernel that is recorded on the stream from here on, or stops to. Off at first: timing puts a barrier and a
+ * timestamp of the GPU around each kernel (the CPU backend reads the clock), and a replay is recorded anew. Turning it on
+ * forgets earlier times. Work that was recorded but is not waited for yet is counted when it is. The same bits are computed.
  * Errors: VKL_ERROR_UNSUPPORTED (VklDeviceInfo.features.timestamps is false; a wrapped stream), VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_stream_profile(VklStream *stream, bool on);
 
-/* The times so far of all work that vkl_stream_wait() has waited for, the longest first. With `times` NULL, `*count` is set to how many there
- * are; else at most `*count` are written and `*count` is set to how many were. Errors: VKL_ERROR_INVALID. */
+/* The times so far of all work that vkl_stream_wait() has waited for, the longest first. With `times` NULL, `*count` is set to
+ * how many there are; else at most `*count` are written and `*count` is set to how many were. Errors: VKL_ERROR_INVALID. */
 VKL_API VklStatus vkl_stream_kernel_times(VklStream *stream, uint32_t *count, VklKernelTime *times);
 
 #ifdef __cplusplus

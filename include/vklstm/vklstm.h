@@ -6,8 +6,8 @@
  *     VklContext > VklTable, VklPrep > VklWindowSet
  *
  * Conventions: vkl_noun_verb, VklNoun, VKL_CONSTANT. Results come last, through pointers, and stay untouched on failure. Input
- * structures begin with struct_size and come with their defaults from a function; small values that are passed in arrays or inside others
- * (VklSlice, VklLayerDesc, VklActivationDesc, VklDropout) do not. destroy functions accept NULL.
+ * structures begin with struct_size and come with their defaults from a function; small values that are passed in arrays or
+ * inside others (VklSlice, VklLayerDesc, VklActivationDesc, VklDropout) do not. destroy functions accept NULL.
  */
 #ifndef VKLSTM_VKLSTM_H
 #define VKLSTM_VKLSTM_H
