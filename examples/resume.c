@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A training that is cut short goes on from a checkpoint, as if nothing had happened: twelve epochs in one piece, and twelve of which the last six are
- * run in another context, from a file. The losses are the same bits. Prints CSV: epoch, loss in one piece, loss in two.
- * Usage: resume [DEVICE [FILE]]    default: auto resume.safetensors; the file is removed at the end */
+ * A training that is cut short goes on from a checkpoint, as if nothing had happened: twelve epochs in one piece, and twelve of
+ * which the last six are run in another context, from a file. The losses are the same bits. Prints CSV: epoch, loss in one
+ * piece, loss in two. Usage: resume [DEVICE [FILE]] default: auto resume.safetensors; the file is removed at the end */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -26,8 +26,8 @@ typedef struct VklBatches {
 /* Refuses windows that do not fit the model, in the model's error. */
 VklStatus vkl_windows_check(VklModel *model, const char *call, const VklWindows *windows, bool targets);
 
-/* Allocates, compiles and uploads; `windows` is read during the call alone. `fit` gives loss, optimizer and the seed of dropout, `plan` what kind of
- * pass it is. On failure too, vkl_batches_finish() is to be called. */
+/* Allocates, compiles and uploads; `windows` is read during the call alone. `fit` gives loss, optimizer and the seed of
+ * dropout, `plan` what kind of pass it is. On failure too, vkl_batches_finish() is to be called. */
 VklStatus vkl_batches_start(VklBatches *batches, VklModel *model, const char *call, const VklWindows *windows,
                             uint64_t batch_size, const VklFitDesc *fit, VklModelPlan plan);
 void vkl_batches_finish(VklBatches *batches);

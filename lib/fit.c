@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Training in pieces. An epoch is a row of batches, first those that are trained on, then those of validation; `Place` says how far it is
- * submitted or recorded. Between epochs the host looks at the losses, which the device has copied to where the host can read them, and decides
- * what the next epoch begins with. */
+ * submitted or recorded. Between epochs the host looks at the losses, which the device has copied to where the host can read
+ * them, and decides what the next epoch begins with. */
 #include <math.h>
 
 #include "fit.h"

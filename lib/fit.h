@@ -59,7 +59,8 @@ VklStatus vkl_fit_ready(VklFit *fit, const char *call);
 VklStatus vkl_fit_end_step(VklFit *fit);
 /* The order of the windows in the running epoch, to where the device can copy it from. Nothing that was submitted reads the one before. */
 VklStatus vkl_fit_prepare_order(VklFit *fit);
-/* Ends training by `status`, if that is no success, or where as many epochs are finished, or as many without a better one, as there may be. */
+/* Ends training by `status`, if that is no success, or where as many epochs are finished, or as many without a better one, as
+ * there may be. */
 void vkl_fit_decide(VklFit *fit, VklStatus status);
 
 #endif

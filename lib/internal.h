@@ -56,8 +56,8 @@ struct VklContext {
 
 /* Runs task(data, i) for i < count on the context's threads (pool.c), on the caller's alone where `threads` is 1. */
 void vkl_parallel(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
-/* The same where every task has a thread of its own from its beginning to its end, so that tasks may wait for each other; false, and nothing
- * is done, where that cannot be: the loop is the user's, the pool is in use, there are fewer threads. */
+/* The same where every task has a thread of its own from its beginning to its end, so that tasks may wait for each other;
+ * false, and nothing is done, where that cannot be: the loop is the user's, the pool is in use, there are fewer threads. */
 bool vkl_together(VklContext *context, uint32_t count, void (*task)(void *data, uint32_t index), void *data);
 /* How many threads that is; asks the system where `threads` is 0. */
 uint32_t vkl_parallel_threads(const VklContext *context);
@@ -158,7 +158,8 @@ static inline uint64_t vkl_buffer_key(const VklDevice *device, const VklBuffer *
     return !buffer ? 0 : buffer->device == device ? buffer->id : UINT64_MAX;
 }
 
-/* The last few execs of an object, guarded by the context's mutex, found again by the bytes of the call that made them (sizes, and ids and offsets of buffers). */
+/* The last few execs of an object, guarded by the context's mutex, found again by the bytes of the call that made them (sizes,
+ * and ids and offsets of buffers). */
 #define VKL_CACHE_SIZE 16
 typedef struct VklExecCache {
     struct {
@@ -183,7 +184,7 @@ typedef enum VklTransfer {
     VKL_TRANSFER_READ,
     VKL_TRANSFER_COPY,
     VKL_TRANSFER_FILL,
-    VKL_TRANSFER_SHOW /* nothing is moved: what was written before becomes visible to the host, as the end of each submit of our own does */
+    VKL_TRANSFER_SHOW, /* nothing is moved: what was written becomes visible to the host, as at the end of a submit of our own */
 } VklTransfer;
 
 typedef struct VklTransferArgs {
@@ -226,8 +227,9 @@ struct VklBackend {
     VklStatus (*exec_record_part)(VklExec *exec, VklStream *stream, size_t first, size_t count);
     VklStatus (*timer_create)(VklTimer *timer); /* the stream is set */
     void (*timer_destroy)(VklTimer *timer);     /* impl only; waits for its latest piece */
-    /* What is recorded and replayed on the timer's own stream from here on is submitted by piece_submit, in one submit; it begins behind what was
-     * recorded before. None of these waits. Dropped work has not run, unless it was so much that it took more than one submit. */
+    /* What is recorded and replayed on the timer's own stream from here on is submitted by piece_submit, in one submit; it
+     * begins behind what was recorded before. None of these waits. Dropped work has not run, unless it was so much that it took
+     * more than one submit. */
     VklStatus (*piece_begin)(VklTimer *timer);
     VklStatus (*piece_submit)(VklTimer *timer); /* on failure too the piece has ended, as if dropped */
     void (*piece_drop)(VklTimer *timer);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Host memory. Every block of the library comes from here, and through here from the context's callbacks (VklHostMemory of context.h), or from
- * the C library where there are none. A block knows where it came from: whoever lets it go needs nothing but its address.
+ * Host memory. Every block of the library comes from here, and through here from the context's callbacks (VklHostMemory of
+ * context.h), or from the C library where there are none. A block knows where it came from: whoever lets it go needs nothing
+ * but its address.
  *
  * `memory` is &context->desc.memory, or device->caps.memory, or a plan's caps->memory; NULL: the C library.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Work in pieces that take the device no longer than they are allowed: how much goes into the next piece follows from how long earlier ones took. A
- * piece is as many whole repetitions of execs as fit; where not even one does, some of its kernels. Nothing waits.
+ * Work in pieces that take the device no longer than they are allowed: how much goes into the next piece follows from how long
+ * earlier ones took. A piece is as many whole repetitions of execs as fit; where not even one does, some of its kernels.
+ * Nothing waits.
  *
  * What is not measured yet is estimated by vkl_op_cost(), which is made for a slow GPU, times a factor for each kernel that is learned.
  */
@@ -49,8 +50,9 @@ VklStatus vkl_pace_look(VklPace *pace);
 
 /* Begins a piece; what is recorded on the stream from here on belongs to it. */
 VklStatus vkl_pace_begin(VklPace *pace, double microseconds);
-/* Adds whole repetitions, and if there is nothing in the piece and one is too long, a part of one. `*done`: ops of the repetition that were in
- * earlier pieces; moved on. `*repeated`: repetitions that this call ended, at most `most`. Fewer than that: the piece is full. */
+/* Adds whole repetitions, and if there is nothing in the piece and one is too long, a part of one. `*done`: ops of the
+ * repetition that were in earlier pieces; moved on. `*repeated`: repetitions that this call ended, at most `most`. Fewer than
+ * that: the piece is full. */
 VklStatus vkl_pace_add(VklPace *pace, VklPaced *paced, uint32_t most, size_t *done, uint32_t *repeated);
 VklStatus vkl_pace_submit(VklPace *pace);
 /* After a failure within a piece: it is forgotten. */

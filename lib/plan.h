@@ -146,8 +146,8 @@ void vkl_plan_init(VklPlan *plan, const VklCaps *caps);
 void vkl_plan_finish(VklPlan *plan); /* frees */
 VklStatus vkl_plan_fail(VklPlan *plan, VklStatus status, const char *format, ...);
 
-/* What one call has to do (plan_work.c): multiplications and additions of its sums, 0 where it only moves numbers, and the bytes that it must
- * read and write, each once. */
+/* What one call has to do (plan_work.c): multiplications and additions of its sums, 0 where it only moves numbers, and the
+ * bytes that it must read and write, each once. */
 double vkl_op_flops(const VklOp *op);
 double vkl_op_bytes(const VklOp *op);
 /* About how many nanoseconds it takes a slow GPU. */
@@ -160,7 +160,8 @@ typedef struct VklOperand {
     int access;
 } VklOperand;
 
-/* A call of any kernel with arguments as they are (offsets are filled in), for `invocations` in a row. What a binding cannot reach is refused. */
+/* A call of any kernel with arguments as they are (offsets are filled in), for `invocations` in a row. What a binding cannot
+ * reach is refused. */
 void vkl_plan_call(VklPlan *plan, VklKernel kernel, uint32_t form, uint64_t invocations, const VklOperand *operands,
                    const VklArgs *args, uint64_t work, uint64_t work_cost);
 
@@ -197,8 +198,8 @@ typedef struct VklGemm {
 /* While plan->halves is set operands may be rounded to halves; then B of NN and NT holds halves already. */
 void vkl_plan_gemm(VklPlan *plan, const VklGemm *gemm);
 
-/* The kernel and the constants of an op's pipeline, given the arguments that a recorder has arrived at: its offsets may forbid what a plan took
- * for granted, that arrays can be read by four. */
+/* The kernel and the constants of an op's pipeline, given the arguments that a recorder has arrived at: its offsets may forbid
+ * what a plan took for granted, that arrays can be read by four. */
 VklKernel vkl_op_settle(const VklOp *op, const VklArgs *args, uint32_t spec[VKL_SPEC_COUNT]);
 
 typedef struct VklCellForward {

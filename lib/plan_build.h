@@ -81,8 +81,8 @@ void vkl_plan_bind(VklPlan *plan, VklOp *op, int binding, VklArray array, uint64
 /* Workgroups for so many invocations in a row. */
 void vkl_plan_linear(VklPlan *plan, VklOp *op, uint64_t invocations);
 
-/* While rows are counted: the op is for `rows` rows from number `first` on, `items` for each `block` of them, `group` items in a workgroup; on which
- * axis says `way`. Groups must be set. */
+/* While rows are counted: the op is for `rows` rows from number `first` on, `items` for each `block` of them, `group` items in
+ * a workgroup; on which axis says `way`. Groups must be set. */
 void vkl_plan_counted(VklPlan *plan, VklOp *op, uint32_t way, uint64_t first, uint64_t rows, uint64_t block, uint64_t items,
                       uint64_t group);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Ops for as many rows as a number on the device says. Emitters say how their workgroups follow from rows; TALLY computes them from the
- * number, in front of all else, and the dispatches read them where it left them. What an emitter rounds up to blocks of rows lies in memory of
- * the pass. */
+ * number, in front of all else, and the dispatches read them where it left them. What an emitter rounds up to blocks of rows
+ * lies in memory of the pass. */
 #include "internal.h"
 #include "plan_build.h"
 

@@ -5,8 +5,8 @@
 #include "internal.h"
 #include "plan_build.h"
 
-/* Of an op, whatever the device could do at once: a long sequence can then be cut to a budget of time (pace.c), and what a dispatch costs is little
- * beside so many steps. */
+/* Of an op, whatever the device could do at once: a long sequence can then be cut to a budget of time (pace.c), and what a
+ * dispatch costs is little beside so many steps. */
 #define STEPS_MOST 512
 
 /* `count` elements at `first`, and again at each of `slots` slots on. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The times of kernels on a stream. Both backends add to it: the Vulkan one what timestamps say when work is done, the CPU one the clock. */
+ * The times of kernels on a stream. Both backends add to it: the Vulkan one what timestamps say when work is done, the CPU one
+ * the clock. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -26,7 +26,8 @@ typedef struct VklTensorPlace {
     unsigned char *bytes; /* out: where its numbers belong */
 } VklTensorPlace;
 
-/* The block with everything but the numbers; for vkl_release(). `metadata`: an object of texts, taken over; NULL: there was no memory for it. */
+/* The block with everything but the numbers; for vkl_release(). `metadata`: an object of texts, taken over; NULL: there was no
+ * memory for it. */
 VklStatus vkl_tensors_make(VklContext *context, VklError *error, const char *call, json_t *metadata, VklTensorPlace *tensors,
                            size_t count, unsigned char **data, size_t *size);
 
@@ -50,7 +51,8 @@ typedef struct VklTensorFile {
     size_t count;
 } VklTensorFile;
 
-/* Reads the header, and then the list of tensors; `data` must outlive the file. After both, and after a failure too, vkl_tensors_close(). */
+/* Reads the header, and then the list of tensors; `data` must outlive the file. After both, and after a failure too,
+ * vkl_tensors_close(). */
 VklStatus vkl_tensors_open(VklTensorFile *file, const void *data, size_t size);
 VklStatus vkl_tensors_list(VklTensorFile *file);
 void vkl_tensors_close(VklTensorFile *file);

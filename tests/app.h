@@ -97,7 +97,8 @@ typedef struct AppBuffer {
     void *host;
 } AppBuffer;
 
-/* On the physical device that VKL_TEST_DEVICE asks for; with a chain of features and the Vulkan version of the instance, or NULL and 0 (1.1). */
+/* On the physical device that VKL_TEST_DEVICE asks for; with a chain of features and the Vulkan version of the instance, or
+ * NULL and 0 (1.1). */
 App app_start(void);
 App app_start_with(void *features, uint32_t api_version);
 /* `ask` completes what the device is made with, when instance and physical device are there. */

@@ -3,11 +3,12 @@
  *     faults memory [EVERY [STEP CALL]]     every allocation of host memory is refused in turn, on the device of VKL_TEST_DEVICE
  *     faults vulkan [EVERY [STEP CALL]]     every Vulkan call that may fail does so in turn: no host memory, no device memory, the device lost
  *
- * With EVERY, every so many of them; with STEP and CALL, from there on, after a crash. A visit (visit.c) goes through the whole library in steps. A step is tried with its first allocation or call
- * failing, then with its second, until it does all it has to without meeting the one that would fail: so that what failed is shown to
- * be as usable as before. Each visit is a process of its own; one that ends by a signal is counted, and the next begins behind what ended
- * it. What the steps compute is compared, bit for bit, with what they computed where nothing failed. The last line is the count; the status
- * is 0 if nothing was wrong, 1 otherwise. */
+ * With EVERY, every so many of them; with STEP and CALL, from there on, after a crash. A visit (visit.c) goes through the whole
+ * library in steps. A step is tried with its first allocation or call failing, then with its second, until it does all it has
+ * to without meeting the one that would fail: so that what failed is shown to be as usable as before. Each visit is a process
+ * of its own; one that ends by a signal is counted, and the next begins behind what ended it. What the steps compute is
+ * compared, bit for bit, with what they computed where nothing failed. The last line is the count; the status is 0 if nothing
+ * was wrong, 1 otherwise. */
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <string.h>

@@ -29,7 +29,8 @@ VklContext *test_context(void);
 /* The same with host memory of the test's own. */
 VklContext *test_context_with(VklHostMemory memory);
 
-/* The device of the environment, and the CPU backend (also under VKL_TEST_LIMITS; plain C beside a Vulkan device). The caller destroys them. */
+/* The device of the environment, and the CPU backend (also under VKL_TEST_LIMITS; plain C beside a Vulkan device). The caller
+ * destroys them. */
 VklDevice *test_device(VklContext *context);
 VklDevice *test_device_cpu(VklContext *context);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Host memory for a context (VklHostMemory) that sees what the library does with it: counts, fills new blocks with rubbish, guards their ends,
- * and refuses one block when asked to. No Criterion: a block that is misused is printed and ends the process. */
+ * Host memory for a context (VklHostMemory) that sees what the library does with it: counts, fills new blocks with rubbish,
+ * guards their ends, and refuses one block when asked to. No Criterion: a block that is misused is printed and ends the
+ * process. */
 #ifndef VKL_TESTS_HEAP_H
 #define VKL_TESTS_HEAP_H
 

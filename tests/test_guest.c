@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a program decides about a guest on its device: what it enables, which queue families share its buffers, where device memory comes from, who allocates
- * for the driver; and two such programs, with a device of the library's own beside them, in one process. */
+ * What a program decides about a guest on its device: what it enables, which queue families share its buffers, where device
+ * memory comes from, who allocates for the driver; and two such programs, with a device of the library's own beside them, in
+ * one process. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

@@ -587,8 +587,9 @@ static void coop_operands(Rig *rig, const CoopCase *t, const VklGemm *gemm)
             b[i] *= magnitude(i % gemm->ldb + 50);
 }
 
-/* A half has 11 digits, so a factor is off by 2^-11 of itself, or by twice that where a device cuts digits off; errors of either sign add up
- * to no more than that of the largest sum. Compared row by row where magnitudes differ, and element by element in TN. */
+/* A half has 11 digits, so a factor is off by 2^-11 of itself, or by twice that where a device cuts digits off; errors of
+ * either sign add up to no more than that of the largest sum. Compared row by row where magnitudes differ, and element by
+ * element in TN. */
 static void coop_compare(Rig *rig, const CoopCase *t, const VklGemm *gemm, const char *name)
 {
     double *want = gemm_want(rig, gemm), tolerance = 0x1p-10 + sum_tolerance(t->gemm.k);

@@ -443,7 +443,8 @@ Test(model, every_loss_and_optimizer_lowers_the_loss)
     CLOSE;
 }
 
-/* The step of the reference network, and how it grows: two dispatches more for each time step, where each is one; a device may choose otherwise. */
+/* The step of the reference network, and how it grows: two dispatches more for each time step, where each is one; a device may
+ * choose otherwise. */
 Test(model, dispatches_of_a_training_step)
 {
     OPEN;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Floats to halves and back, bit for bit on every device, against a definition in double precision: the multiple of a half's last place that
- * is nearest, the even one of two that are.
+ * Floats to halves and back, bit for bit on every device, against a definition in double precision: the multiple of a half's
+ * last place that is nearest, the even one of two that are.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -828,9 +828,9 @@ Test(operator, long_passes_take_several_submits)
     device->caps.submit_cost = before;
 }
 
-/* The dispatches of a training step in which every time step is one: T for forward and T for backward, and a few for each layer; both directions
- * together; twice as many where a step needs two products, one after the other. The few: moves of states, products over all steps, peepholes'
- * gradients, the masks of each gate. */
+/* The dispatches of a training step in which every time step is one: T for forward and T for backward, and a few for each
+ * layer; both directions together; twice as many where a step needs two products, one after the other. The few: moves of
+ * states, products over all steps, peepholes' gradients, the masks of each gate. */
 Test(operator, dispatches_of_steps)
 {
     static const struct {
@@ -1383,8 +1383,8 @@ Test(operator, weights_too_large_for_a_half_are_seen)
     }
 }
 
-/* Of each (t, n) of an LSTM layer the reserve keeps gates in 2 H numbers, c and h in H each; the workspace has the gates of one layer, and the
- * parameters, as numbers and packed. */
+/* Of each (t, n) of an LSTM layer the reserve keeps gates in 2 H numbers, c and h in H each; the workspace has the gates of one
+ * layer, and the parameters, as numbers and packed. */
 Test(operator, halves_take_less_reserve)
 {
     enum { T = 64, N = 32, H = 64, LAYERS = 3 };

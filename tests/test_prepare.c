@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What happens before a frame, and what in it: pipelines are compiled side by side and once each, with progress, from a cache that was kept; then a
- * frame only records. The program is a guest's host, and the spy sees every call. */
+ * What happens before a frame, and what in it: pipelines are compiled side by side and once each, with progress, from a cache
+ * that was kept; then a frame only records. The program is a guest's host, and the spy sees every call. */
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
@@ -447,8 +447,8 @@ Test(cache, wrong_arguments_are_refused)
 /* What is recorded in one frame. */
 typedef VklStatus (*Frame)(void *data, VklStream *stream);
 
-/* Records it into the program's command buffer, again and again: the stream is wrapped once. Nothing but recording happens, from the frame number
- * `warm` on; before, the library may still prepare. */
+/* Records it into the program's command buffer, again and again: the stream is wrapped once. Nothing but recording happens,
+ * from the frame number `warm` on; before, the library may still prepare. */
 static void check_frames(Guest *guest, const char *title, Frame frame, void *data, int warm)
 {
     VklStream *stream = NULL;

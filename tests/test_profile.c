@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Times of kernels: every call is counted, whichever way it was recorded, and results stay the same bits. What the times are is not looked at.
+ * Times of kernels: every call is counted, whichever way it was recorded, and results stay the same bits. What the times are is
+ * not looked at.
  */
 #include <math.h>
 #include <stdlib.h>

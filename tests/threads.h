@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * For programs that prove by ThreadSanitizer what headers say of threads: threads_NAME.c. Plain programs, since the sanitizer does not start in
- * the child processes that Criterion runs tests in. What goes wrong is printed and ends the process. */
+ * For programs that prove by ThreadSanitizer what headers say of threads: threads_NAME.c. Plain programs, since the sanitizer
+ * does not start in the child processes that Criterion runs tests in. What goes wrong is printed and ends the process. */
 #ifndef VKL_TESTS_THREADS_H
 #define VKL_TESTS_THREADS_H
 

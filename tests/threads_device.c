@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * One context and one device, used by many threads at once: each makes, uses and destroys buffers, streams, layers and prepared work of its own, and
- * all use one layer, one prepared piece of work and the pipeline cache together, while models are trained and calls fail. */
+ * One context and one device, used by many threads at once: each makes, uses and destroys buffers, streams, layers and prepared
+ * work of its own, and all use one layer, one prepared piece of work and the pipeline cache together, while models are trained
+ * and calls fail. */
 #include <stdatomic.h>
 
 #include "threads.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A guest in a program of many threads: two record different prepared work of one layer into command buffers of the program's, one prepares more, one submits on
- * a stream of vklstm's own, and one submits to the same queue by itself, under the program's lock. */
+ * A guest in a program of many threads: two record different prepared work of one layer into command buffers of the program's,
+ * one prepares more, one submits on a stream of vklstm's own, and one submits to the same queue by itself, under the program's
+ * lock. */
 #include "app.h"
 #include "threads.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A small model that is trained for some epochs, with all that the next step may depend on: a smaller last batch, shuffles, dropout, Adam's moments,
- * validation. For tests of how training may be cut, interrupted and continued: the bits are to be the same. */
+ * A small model that is trained for some epochs, with all that the next step may depend on: a smaller last batch, shuffles,
+ * dropout, Adam's moments, validation. For tests of how training may be cut, interrupted and continued: the bits are to be the
+ * same. */
 #ifndef VKL_TESTS_TRAINEE_H
 #define VKL_TESTS_TRAINEE_H
 

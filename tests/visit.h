@@ -55,8 +55,8 @@ typedef struct Visit {
     uint64_t expected; /* the digest where nothing failed; 0: not known yet */
 } Visit;
 
-/* Does all or nothing: after a failure the visit is as before, and the step can be tried again. Checks that a call that failed left its outputs
- * alone. */
+/* Does all or nothing: after a failure the visit is as before, and the step can be tried again. Checks that a call that failed
+ * left its outputs alone. */
 typedef struct VisitStep {
     const char *name;
     VklStatus (*run)(Visit *visit);
@@ -64,7 +64,8 @@ typedef struct VisitStep {
 extern const VisitStep visit_steps[];
 extern const size_t visit_step_count;
 
-/* After a step has returned VKL_ERROR_DEVICE_LOST: every call says so, what is in host memory is there, and with a new device the work goes on. */
+/* After a step has returned VKL_ERROR_DEVICE_LOST: every call says so, what is in host memory is there, and with a new device
+ * the work goes on. */
 void visit_after_loss(Visit *visit);
 
 /* Destroys what there is and checks that all memory came back. */

@@ -15,7 +15,8 @@
 #include "shapes.h"
 
 #define PASS_SECONDS 3.0 /* of the repetitions of one pass */
-/* With --quick: an iteration may take so long, since a pass is at least six. What would take longer at the best rate so far is not begun. */
+/* With --quick: an iteration may take so long, since a pass is at least six. What would take longer at the best rate so far is
+ * not begun. */
 #define QUICK_ITERATION 0.5
 #define QUICK_PASS_SECONDS 0.3
 

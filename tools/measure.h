@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Timing a workload. A repetition is as many iterations as take about 20 ms, recorded, submitted and waited for together; the first few find
- * out how many those are, and are not counted.
+ * Timing a workload. A repetition is as many iterations as take about 20 ms, recorded, submitted and waited for together; the
+ * first few find out how many those are, and are not counted.
  */
 #ifndef VKLSTM_TOOLS_MEASURE_H
 #define VKLSTM_TOOLS_MEASURE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a device could do at best, and how near each kernel of a workload comes to it: the time that its arithmetic takes at the device's peak, or
- * its traffic at the device's bandwidth, whichever is longer, over the time that it took.
+ * What a device could do at best, and how near each kernel of a workload comes to it: the time that its arithmetic takes at the
+ * device's peak, or its traffic at the device's bandwidth, whichever is longer, over the time that it took.
  */
 #ifndef VKLSTM_TOOLS_ROOFLINE_H
 #define VKLSTM_TOOLS_ROOFLINE_H
@@ -30,8 +30,8 @@ typedef struct Profile {
     double flops, bytes; /* of one iteration */
 } Profile;
 
-/* Times the kernels of a workload that was measured: of as many iterations as a repetition had, or fewer where they are many. No timestamps is no
- * error. */
+/* Times the kernels of a workload that was measured: of as many iterations as a repetition had, or fewer where they are many.
+ * No timestamps is no error. */
 VklStatus profile_workload(Workload *workload, const Measure *measure, const Roofline *roofline, Profile *profile);
 void profile_finish(Profile *profile);
 json_t *profile_json(const Profile *profile, const Roofline *roofline);

@@ -3,9 +3,9 @@
  * The named shapes that `vklstm bench --suite` runs.
  *
  * Time series: sizes that forecasting uses, from one window of one step to a wide network. DeepBench: the recurrent problems of Baidu's
- * benchmark (github.com/baidu-research/DeepBench, code/kernels/rnn_problems.h), as its programs run them: one layer, x as wide as h and added to
- * the gates without a product (cuDNN's CUDNN_SKIP_INPUT), relu in the vanilla cell. Its own backward time has no weight gradients; a training step
- * here has them, and Adam.
+ * benchmark (github.com/baidu-research/DeepBench, code/kernels/rnn_problems.h), as its programs run them: one layer, x as wide
+ * as h and added to the gates without a product (cuDNN's CUDNN_SKIP_INPUT), relu in the vanilla cell. Its own backward time has
+ * no weight gradients; a training step here has them, and Adam.
  */
 #ifndef VKLSTM_TOOLS_SHAPES_H
 #define VKLSTM_TOOLS_SHAPES_H

@@ -28,11 +28,13 @@ uint64_t trial_params(VklRnn *rnn);
 /* Runs and waits. The sentence of a failure is vkl_device_error()'s. */
 VklStatus trial_run(VklDevice *device, VklRnn *rnn, const Trial *trial);
 
-/* Makes what trial_run() would run: plans, buffers, pipelines; and runs nothing. Arrays are not looked at, but for whether they are there. */
+/* Makes what trial_run() would run: plans, buffers, pipelines; and runs nothing. Arrays are not looked at, but for whether they
+ * are there. */
 VklStatus trial_prepare(VklDevice *device, VklRnn *rnn, const Trial *trial);
 
-/* How far `got` is from `want`: the largest difference relative to the largest finite magnitude in `want` (absolute where that is 0), and the
- * first place that has it. NaN and infinities are right where they are wanted, and infinitely wrong elsewhere. */
+/* How far `got` is from `want`: the largest difference relative to the largest finite magnitude in `want` (absolute where that
+ * is 0), and the first place that has it. NaN and infinities are right where they are wanted, and infinitely wrong
+ * elsewhere. */
 typedef struct Difference {
     double error;
     uint64_t at;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a renderer does with vklstm: everything of the example that calls it is behind this header. The network is stepped for all agents, and
- * trained, in the frame's own command buffer, on the renderer's own device and in its own buffers. */
+ * What a renderer does with vklstm: everything of the example that calls it is behind this header. The network is stepped for
+ * all agents, and trained, in the frame's own command buffer, on the renderer's own device and in its own buffers. */
 #ifndef SWARM_BRAIN_H
 #define SWARM_BRAIN_H
 

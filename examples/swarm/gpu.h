@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The renderer's own Vulkan: an instance, a device with one graphics queue, buffers, images, pipelines. It prints what is wrong and exits. */
+ * The renderer's own Vulkan: an instance, a device with one graphics queue, buffers, images, pipelines. It prints what is wrong
+ * and exits. */
 #ifndef SWARM_GPU_H
 #define SWARM_GPU_H
 
@@ -43,7 +44,8 @@ typedef struct Image {
 void check(VkResult result, const char *what);
 double now(void); /* milliseconds */
 
-/* An instance and one of its physical devices. `device`: an index, a part of a name, or NULL: the best that there is. Extensions are the window's. */
+/* An instance and one of its physical devices. `device`: an index, a part of a name, or NULL: the best that there is.
+ * Extensions are the window's. */
 void gpu_open(Gpu *gpu, const char *device, const char *const *instance_extensions, uint32_t count, bool swapchain);
 /* The device, with the extensions and features that are in gpu by then. */
 void gpu_start(Gpu *gpu);

@@ -21,8 +21,8 @@ static float normal(uint32_t *random)
     return world_normal(++*random, 1, 2);
 }
 
-/* A life, from anywhere or from where it should be. Lives that are not steered well show what to do then: the network will not be steered by the
- * teacher. series: [LENGTH][WORLD_FEATURES], forces: [LENGTH][2]. */
+/* A life, from anywhere or from where it should be. Lives that are not steered well show what to do then: the network will not
+ * be steered by the teacher. series: [LENGTH][WORLD_FEATURES], forces: [LENGTH][2]. */
 static void live(uint32_t *random, float *series, float *forces)
 {
     uint32_t light = (uint32_t)(uniform(random) * WORLD_LIGHTS), phase = (uint32_t)(uniform(random) * WORLD_GLANCE);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * A small renderer whose 10,000 agents are steered by one LSTM, and which trains that LSTM while it draws. Each agent has a light to circle, and
- * sees it, blurred, in one frame of six; in between it must remember. At first the network knows nothing and the agents wander.
+ * A small renderer whose 10,000 agents are steered by one LSTM, and which trains that LSTM while it draws. Each agent has a
+ * light to circle, and sees it, blurred, in one frame of six; in between it must remember. At first the network knows nothing
+ * and the agents wander.
  *
- * All of it, the agents' step, the training and the swap of weights, is recorded into the frame's own command buffer: brain.c is the part that
- * deals with vklstm. The frame loop waits for nothing but the frame two frames before.
- * Usage: swarm --help */
+ * All of it, the agents' step, the training and the swap of weights, is recorded into the frame's own command buffer: brain.c
+ * is the part that deals with vklstm. The frame loop waits for nothing but the frame two frames before. Usage: swarm --help */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -198,8 +198,8 @@ static void report(const App *app, double milliseconds)
     fflush(stdout);
 }
 
-/* The three kinds of frames in turn, so that what else the machine does meets all of them; the best of the rounds. Time of the processor is what
- * recording takes, and on devices that are processors all of it. */
+/* The three kinds of frames in turn, so that what else the machine does meets all of them; the best of the rounds. Time of the
+ * processor is what recording takes, and on devices that are processors all of it. */
 static void compare(App *app)
 {
     static const char *const names[] = {"without the network", "with its step", "with its step and training"};

@@ -112,8 +112,8 @@ WORLD_FUNCTION Pair world_limit(Pair force)
     return world_pair(force.x * scale, force.y * scale);
 }
 
-/* The teacher: with the light, at its speed, around it at the agent's own distance and in its own sense of turning. `away` is where the light
- * is from the agent, `light` and `own` are velocities. Units of WORLD_FORCE. */
+/* The teacher: with the light, at its speed, around it at the agent's own distance and in its own sense of turning. `away` is
+ * where the light is from the agent, `light` and `own` are velocities. Units of WORLD_FORCE. */
 WORLD_FUNCTION Pair world_teacher(Pair away, Pair light, Pair own, float distance, float turn)
 {
     float r = world_sqrt(away.x * away.x + away.y * away.y) + 0.001f;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Threads that go through time together: each has some of the rows and some of the units of a layer, and after each step those of the same
- * rows wait for each other. That is fast where each has a processor of its own, and very slow where others are in need of it: a thread that is
- * not running holds up all. So how long it takes is measured, beside the other way, and the faster one is taken.
+ * rows wait for each other. That is fast where each has a processor of its own, and very slow where others are in need of it: a
+ * thread that is not running holds up all. So how long it takes is measured, beside the other way, and the faster one is taken.
  */
 #ifndef VKL_CPU_GANG_H
 #define VKL_CPU_GANG_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * One time step in one call: the recurrent product of a block of units, then the function of point.c or lstm.c for it, on a small arena that
- * holds the product and what a block needs of lengths, peepholes and carried gradients. Items are rows, those of the second part after
- * those of the first.
+ * One time step in one call: the recurrent product of a block of units, then the function of point.c or lstm.c for it, on a
+ * small arena that holds the product and what a block needs of lengths, peepholes and carried gradients. Items are rows, those
+ * of the second part after those of the first.
  */
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The product that every vector kernel with a sum over k is made of. B is packed in panels of PANEL columns, A in tiles of a few rows, and a
- * tile's sums stay in registers (Goto and van de Geijn 2008). Every sum is cut after CHUNK terms; within a chunk it is one chain of
- * multiply-adds in the order of k, whatever the tile: a row has the same bits alone and among others.
+ * The product that every vector kernel with a sum over k is made of. B is packed in panels of PANEL columns, A in tiles of a
+ * few rows, and a tile's sums stay in registers (Goto and van de Geijn 2008). Every sum is cut after CHUNK terms; within a
+ * chunk it is one chain of multiply-adds in the order of k, whatever the tile: a row has the same bits alone and among others.
  */
 #ifndef VKL_CPU_VECTOR_PRODUCT_H
 #define VKL_CPU_VECTOR_PRODUCT_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Many time steps of a layer: the recurrent matrix is packed once, in panels of a block of units, and for each step a tile of rows goes over the
- * panels; what the product leaves in registers becomes a cell at once. A sum is one chain over all inputs (cut after MOST of them), whatever the
- * tile, and whether the matrix is packed or, for a few rows, read as it is.
+ * Many time steps of a layer: the recurrent matrix is packed once, in panels of a block of units, and for each step a tile of
+ * rows goes over the panels; what the product leaves in registers becomes a cell at once. A sum is one chain over all inputs
+ * (cut after MOST of them), whatever the tile, and whether the matrix is packed or, for a few rows, read as it is.
  */
 #include "gang.h"
 #include "vector_product.h"
@@ -303,7 +303,8 @@ static void forward_units(const VklOp *op, const Forward *to, size_t s, size_t r
     }
 }
 
-/* The same for LANES units of `count` rows of an LSTM: o first stays in sums, so that rows do not wait for the second of two activations. */
+/* The same for LANES units of `count` rows of an LSTM: o first stays in sums, so that rows do not wait for the second of two
+ * activations. */
 static void lstm_block(const struct VklSequenceForwardArgs *args, const Forward *to, size_t s, size_t row, size_t count,
                        size_t first, float *sums)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The pipeline cache as bytes that a program keeps. Drivers trust what they are given: some read beyond the end of a cache that was cut short, or
- * execute what a disk has damaged. So there is a header of ours around theirs, and nothing gets to a driver that is not, bit for bit, what the
- * same driver has returned for the same device. */
+ * The pipeline cache as bytes that a program keeps. Drivers trust what they are given: some read beyond the end of a cache that
+ * was cut short, or execute what a disk has damaged. So there is a header of ours around theirs, and nothing gets to a driver
+ * that is not, bit for bit, what the same driver has returned for the same device. */
 #include "vk.h"
 
 /* All numbers little-endian. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * VK_KHR_cooperative_matrix, which is younger than the Vulkan headers of some distributions: what the backend needs of it, under names of its own.
+ * VK_KHR_cooperative_matrix, which is younger than the Vulkan headers of some distributions: what the backend needs of it,
+ * under names of its own.
  */
 #ifndef VKL_VK_COOPERATIVE_H
 #define VKL_VK_COOPERATIVE_H
@@ -20,8 +21,8 @@ typedef struct VklVkCooperativeProperties {
     int32_t scope; /* 3: subgroup */
 } VklVkCooperativeProperties;
 
-/* The shape that the product of halves is to use, of those of the device whose sums are float32; zeros where there is none, or no such kernel
- * in this build of the library. The device's features must allow it. */
+/* The shape that the product of halves is to use, of those of the device whose sums are float32; zeros where there is none, or
+ * no such kernel in this build of the library. The device's features must allow it. */
 void vkl_vk_cooperative_shape(const VklInstanceFunctions *functions, VkPhysicalDevice physical, uint32_t shape[3]);
 
 #endif

@@ -67,8 +67,9 @@ static uint32_t keys_add(Keys *keys, const Key *key)
     }
 }
 
-/* Windows begin and end at multiples of VKL_WINDOW_GRID in their slot, so that steps whose arrays lie close to each other share a descriptor
- * set: a set for each step would be many (newer lavapipe maps memory for each, and a process may have 65,530 maps). */
+/* Windows begin and end at multiples of VKL_WINDOW_GRID in their slot, so that steps whose arrays lie close to each other share
+ * a descriptor set: a set for each step would be many (newer lavapipe maps memory for each, and a process may have 65,530
+ * maps). */
 #define GRID VKL_WINDOW_GRID
 
 /* One binding: its base is rounded down to what the device allows, and the rest goes into the kernel's arguments. */

@@ -3,9 +3,10 @@
  * Streams: command buffers that are recorded, submitted and used again, the staging memory and references that they hold until
  * the GPU is done, and fences.
  *
- * A piece of work is what one vkQueueSubmit takes: what was recorded, and command buffers of replays. It goes from `current`, over the list of
- * what has ended where much is recorded before a submit, to the list of submitted work, and from there, when its fence is seen to be signaled, to
- * the idle list. Nothing waits but vkl_vk_stream_wait(), vkl_vk_stream_destroy() and vkl_vk_fence_wait(). */
+ * A piece of work is what one vkQueueSubmit takes: what was recorded, and command buffers of replays. It goes from `current`,
+ * over the list of what has ended where much is recorded before a submit, to the list of submitted work, and from there, when
+ * its fence is seen to be signaled, to the idle list. Nothing waits but vkl_vk_stream_wait(), vkl_vk_stream_destroy() and
+ * vkl_vk_fence_wait(). */
 #include "vk.h"
 
 #define CHUNK_SIZE (UINT64_C(1) << 20) /* of staging memory; a larger transfer gets a chunk of its own, freed when it is done */
@@ -108,8 +109,8 @@ static void *with_room(const VklHostMemory *memory, void *array, size_t count, s
     return larger;
 }
 
-/* The library's own threads are kept apart even where a caller's callbacks would not. The caller's lock comes first: a thread of the caller's that
- * holds it already, and may take it twice, then never waits for one of ours that waits for it. */
+/* The library's own threads are kept apart even where a caller's callbacks would not. The caller's lock comes first: a thread
+ * of the caller's that holds it already, and may take it twice, then never waits for one of ours that waits for it. */
 static void queue_lock(VklVkDevice *device)
 {
     if (device->lock_queue)
@@ -480,7 +481,8 @@ static bool work_hold(VklExec ***execs, size_t *count, size_t *capacity, size_t 
     return true;
 }
 
-/* Submits; the work is in the list of submitted work, or dropped. `before` and `after`: NULL, or whose waits and whose signals go with it. */
+/* Submits; the work is in the list of submitted work, or dropped. `before` and `after`: NULL, or whose waits and whose signals
+ * go with it. */
 static VklStatus work_submit(VklStream *stream, VklVkWork *work, const VklVulkanSubmit *before, const VklVulkanSubmit *after)
 {
     static const VkPipelineStageFlags ours =

@@ -128,7 +128,8 @@ VklStatus vkl_vk_pipelines_init(VklDevice *device);
 void vkl_vk_pipelines_finish(VklDevice *device);
 /* The row of a kernel with its specialization constants, made when first asked for; NULL where the host refuses memory. */
 VklVkPipeline *vkl_vk_pipeline_row(VklDevice *device, uint16_t kernel, const uint32_t spec[VKL_SPEC_COUNT]);
-/* Compiles what is not ready of these rows, which may repeat, on the context's threads; what another thread compiles meanwhile is waited for. */
+/* Compiles what is not ready of these rows, which may repeat, on the context's threads; what another thread compiles meanwhile
+ * is waited for. */
 VklStatus vkl_vk_pipelines_compile(VklDevice *device, VklVkPipeline *const *rows, size_t count, VklError *error);
 
 VklStatus vkl_vk_cache_get(VklDevice *device, void *data, size_t *size);

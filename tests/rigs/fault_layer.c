@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A Vulkan layer that makes one call fail (fault_layer.h says which), so that every path of an error can be walked on a device that the library
- * made itself. What a failed call leaves in its outputs is spoiled, as the specification allows. A device that is lost has ended its
- * work, so that whatever lies below this layer agrees to its destruction. */
+ * A Vulkan layer that makes one call fail (fault_layer.h says which), so that every path of an error can be walked on a device
+ * that the library made itself. What a failed call leaves in its outputs is spoiled, as the specification allows. A device that
+ * is lost has ended its work, so that whatever lies below this layer agrees to its destruction. */
 #include "fault_layer.h"
 
 #include <stdbool.h>

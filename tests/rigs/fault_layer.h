@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a program tells VK_LAYER_VKL_fault (fault_layer.c), and what it learns from it. The program opens the layer's library before the loader
- * does, and finds `fault_control` in it. A program that knows nothing of it, such as the command, is told by the environment:
+ * What a program tells VK_LAYER_VKL_fault (fault_layer.c), and what it learns from it. The program opens the layer's library
+ * before the loader does, and finds `fault_control` in it. A program that knows nothing of it, such as the command, is told by
+ * the environment:
  *     VKL_FAULT=CALL[:RESULT[:NAME]]    the CALL-th call whose name contains NAME returns RESULT (default -2) */
 #ifndef VKL_RIGS_FAULT_LAYER_H
 #define VKL_RIGS_FAULT_LAYER_H

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * statistics SHADERS [LISTINGS] < ROWS : compiles shaders with the first driver that the Vulkan loader offers, as the library does, and prints
- * what the driver says of the results (VK_KHR_pipeline_executable_properties). Nothing is allocated or run, so a driver without its
- * device will do: RADV with RADV_FORCE_FAMILY, or any of Mesa's under a drm-shim.
+ * statistics SHADERS [LISTINGS] < ROWS : compiles shaders with the first driver that the Vulkan loader offers, as the library
+ * does, and prints what the driver says of the results (VK_KHR_pipeline_executable_properties). Nothing is allocated or run, so
+ * a driver without its device will do: RADV with RADV_FORCE_FAMILY, or any of Mesa's under a drm-shim.
  *
- * A row, of those that `variants` prints, has the name of a file in SHADERS without .spv, how many storage buffers it has, and the specialization
- * constants ID=VALUE with commas between them; @SIZE behind them is the size of subgroups that is asked for, where the driver lets it be. What
- * follows is not looked at. A line for each row: "ok" or the error, a tab, the statistics "NAME=VALUE; ...". With LISTINGS, the machine code of row N goes
- * to LISTINGS/N.txt.
+ * A row, of those that `variants` prints, has the name of a file in SHADERS without .spv, how many storage buffers it has, and
+ * the specialization constants ID=VALUE with commas between them; @SIZE behind them is the size of subgroups that is asked for,
+ * where the driver lets it be. What follows is not looked at. A line for each row: "ok" or the error, a tab, the statistics
+ * "NAME=VALUE; ...". With LISTINGS, the machine code of row N goes to LISTINGS/N.txt.
  *
  * Exit status: 0; 2 wrong usage, or no driver with statistics. */
 #include <stdbool.h>
