@@ -444,7 +444,7 @@ static VklStatus upload(VklFit *fit, const Said *said, Copy *copy)
             write_state(fit, &fit->validation, said->batch > trained ? said->batch - trained : 0, state, copy->losses, trained);
     }
     if (!status)
-        status = vkl_fit_prepare_order(fit);
+        status = vkl_fit_prepare_order(fit, fit->epoch);
     if (!status && fit->order)
         status = vkl_stream_copy(stream, vkl_slice(fit->train.state, 4 * fit->train.places.order), vkl_slice(fit->order, 0),
                                  4 * fit->train.count);

@@ -66,11 +66,11 @@ static VklStatus check_fit(VklModel *model, const char *call, const VklWindows *
     return status ? status : vkl_optimizer_check(context, &model->error, call, &desc->optimizer);
 }
 
-VklStatus vkl_fit_prepare_order(VklFit *fit)
+VklStatus vkl_fit_prepare_order(VklFit *fit, uint64_t epoch)
 {
     if (!fit->order)
         return VKL_OK;
-    vkl_shuffle(vkl_buffer_data(fit->order), (uint32_t)fit->train.count, fit->desc.seed, fit->epoch);
+    vkl_shuffle(vkl_buffer_data(fit->order), (uint32_t)fit->train.count, fit->desc.seed, epoch);
     return vkl_buffer_flush(fit->order, 0, 4 * fit->train.count);
 }
 
@@ -119,7 +119,7 @@ static VklStatus start(VklFit *fit, const char *call, const VklWindows *train, c
     if (!status)
         status = vkl_buffer_create(device, VKL_BUFFER_READBACK, 4 * all_batches(fit), &fit->losses);
     if (!status)
-        status = vkl_fit_prepare_order(fit);
+        status = vkl_fit_prepare_order(fit, fit->epoch);
     if (!status)
         status = vkl_stream_wait(model->stream); /* the windows are on the device */
     if (status)
@@ -289,10 +289,12 @@ static VklStatus end_epoch(VklFit *fit)
 {
     VklEpoch epoch = {.epoch = fit->epoch, .validation_loss = NAN};
     VklStatus status = read_losses(fit, &epoch);
-    if (status) {
+    if (status == VKL_ERROR_NUMERIC)
         end(fit, status);
+    else if (!status)
+        status = again(fit, vkl_fit_prepare_order(fit, fit->epoch + 1));
+    if (status) /* what was refused may be tried again: nothing has changed yet */
         return status;
-    }
     epoch.best = fit->validated && (!fit->best_epoch || epoch.validation_loss < fit->best_loss);
     if (epoch.best) {
         fit->best_loss = epoch.validation_loss;
@@ -307,10 +309,8 @@ static VklStatus end_epoch(VklFit *fit)
     fit->seen = 0;
     if (fit->desc.on_epoch && !fit->desc.on_epoch(fit->desc.user, &epoch))
         end(fit, VKL_STOPPED);
-    else
-        status = again(fit, vkl_fit_prepare_order(fit));
-    vkl_fit_decide(fit, status);
-    return status;
+    vkl_fit_decide(fit, VKL_OK);
+    return VKL_OK;
 }
 
 /* The device has done all that was submitted or recorded. */
@@ -330,7 +330,7 @@ static VklStatus look_at_results(VklFit *fit)
         go_on = fit->desc.on_progress(fit->desc.user, &progress);
     }
     VklStatus status = fit->at.batch == all_batches(fit) ? end_epoch(fit) : VKL_OK;
-    if (!go_on && !fit->ended)
+    if (!go_on && !status && !fit->ended)
         end(fit, VKL_STOPPED);
     return status;
 }
@@ -379,7 +379,7 @@ static VklStatus look(VklFit *fit)
     VklStatus status = vkl_pace_look(&fit->pace);
     if (status)
         return again(fit, status);
-    return running ? look_at_results(fit) : VKL_OK;
+    return running || fit->at.batch == all_batches(fit) ? look_at_results(fit) : VKL_OK;
 }
 
 static VklStatus check_alive(VklFit *fit, const char *call)
@@ -485,7 +485,7 @@ VklStatus vkl_fit_collect(VklFit *fit)
         return status;
     bool recorded = fit->recorded;
     fit->recorded = false;
-    if (recorded && !fit->ended)
+    if ((recorded || fit->at.batch == all_batches(fit)) && !fit->ended)
         status = look_at_results(fit);
     return status ? status : fit->ended ? ended(fit) : VKL_OK;
 }

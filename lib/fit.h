@@ -57,8 +57,8 @@ VklFitSource vkl_fit_source(const VklWindows *windows);
 VklStatus vkl_fit_ready(VklFit *fit, const char *call);
 /* Until the device is done, and with a whole step. */
 VklStatus vkl_fit_end_step(VklFit *fit);
-/* The order of the windows in the running epoch, to where the device can copy it from. Nothing that was submitted reads the one before. */
-VklStatus vkl_fit_prepare_order(VklFit *fit);
+/* The order of the windows in an epoch, to where the device can copy it from. Nothing that was submitted reads the one before. */
+VklStatus vkl_fit_prepare_order(VklFit *fit, uint64_t epoch);
 /* Ends training by `status`, if that is no success, or where as many epochs are finished, or as many without a better one, as
  * there may be. */
 void vkl_fit_decide(VklFit *fit, VklStatus status);
