@@ -86,6 +86,9 @@ void vkl_plan_linear(VklPlan *plan, VklOp *op, uint64_t invocations);
 void vkl_plan_counted(VklPlan *plan, VklOp *op, uint32_t way, uint64_t first, uint64_t rows, uint64_t block, uint64_t items,
                       uint64_t group);
 
+/* How many rows a workgroup on y should have, which would have `wanted` if rows were not counted. */
+uint32_t vkl_plan_group_rows(const VklPlan *plan, uint64_t rows, uint32_t wanted);
+
 /* From here on ops are of a layer, not of rows; returns what was counted, to go back to. */
 static inline VklCounting vkl_plan_whole(VklPlan *plan)
 {

@@ -14,6 +14,14 @@ void vkl_plan_counted(VklPlan *plan, VklOp *op, uint32_t way, uint64_t first, ui
             (VklCounted){.way = way, .first = plan->first + first, .rows = rows, .block = block, .items = items, .group = group};
 }
 
+uint32_t vkl_plan_group_rows(const VklPlan *plan, uint64_t rows, uint32_t wanted)
+{
+    const uint64_t most = 64; /* of which a workgroup does all, however few are live */
+    if (plan->counting != VKL_COUNTING_ROWS || wanted <= most)
+        return wanted;
+    return (uint32_t)larger(most, blocks(rows, plan->caps->workgroups[1]));
+}
+
 static struct VklTallyEntry entry_of(const VklOp *op)
 {
     const VklCounted *counted = &op->counted;

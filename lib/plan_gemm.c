@@ -108,6 +108,8 @@ static void direct_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Ti
     }
     struct VklGemmArgs *args = &op->args.GEMM;
     uint32_t rows = shape->spec[VKL_GEMM_SPEC_ROWS], columns = shape->spec[VKL_GEMM_SPEC_COLUMNS], form = op->spec[VKL_SPEC_FORM];
+    if (shape->kernel != VKL_KERNEL_GEMM_LANES)
+        rows = vkl_plan_group_rows(plan, t->m, rows);
     bool edge = t->m % rows || t->n % columns || t->k % 4;
     op->groups[0] = (uint32_t)blocks(t->n, columns);
     op->groups[1] = (uint32_t)blocks(t->m, rows);
@@ -117,7 +119,8 @@ static void direct_shape(VklPlan *plan, VklOp *op, const VklGemm *gemm, const Ti
         op->spec[VKL_SPEC_WORKGROUP] = shape->spec[VKL_SPEC_WORKGROUP];
         if (shape->kernel == VKL_KERNEL_GEMM_QUAD && (variant & wide) == wide)
             op->kernel = VKL_KERNEL_GEMM_QUAD_WIDE;
-        vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, rows, 1, 1);
+        args->slice_k = (uint32_t)blocks(t->m, op->groups[1]); /* divided evenly */
+        vkl_plan_counted(plan, op, VKL_TALLY_Y, t->m0, t->m, args->slice_k, 1, 1);
         return;
     }
     memcpy(op->spec, shape->spec, sizeof(op->spec));

@@ -66,12 +66,13 @@ void vkl_plan_lstm_forward(VklPlan *plan, const VklCellForward *step)
         args->c_next = within(&c, c_next);
         args->keep = step->keep;
         if (with_quads) {
-            uint32_t group_rows = quad.spec[VKL_GEMM_SPEC_ROWS];
+            uint32_t group_rows = vkl_plan_group_rows(plan, rows, quad.spec[VKL_GEMM_SPEC_ROWS]);
             op->spec[VKL_SPEC_WORKGROUP] = quad.spec[VKL_SPEC_WORKGROUP];
             op->groups[0] = (uint32_t)blocks(4 * units, quad.spec[VKL_GEMM_SPEC_COLUMNS]);
             op->groups[1] = (uint32_t)blocks(rows, group_rows);
             op->groups[2] = 1;
-            vkl_plan_counted(plan, op, VKL_TALLY_Y, row, rows, group_rows, 1, 1);
+            args->group_rows = (uint32_t)blocks(rows, op->groups[1]); /* divided evenly */
+            vkl_plan_counted(plan, op, VKL_TALLY_Y, row, rows, args->group_rows, 1, 1);
         } else {
             vkl_plan_linear(plan, op, count);
             vkl_plan_counted(plan, op, VKL_TALLY_LINEAR, row, rows, 1, units, plan->caps->workgroup);

@@ -27,7 +27,7 @@ uint held(uint index, uint count)
 void main()
 {
     uint lane = gl_SubgroupInvocationID, column = gl_WorkGroupID.x * TILE_COLUMNS + 4u * lane;
-    uint each = (args.m + gl_NumWorkGroups.y - 1u) / gl_NumWorkGroups.y, row_begin = gl_WorkGroupID.y * each;
+    uint each = args.slice_k, row_begin = gl_WorkGroupID.y * each;
     uint row_end = min(row_begin + each, args.m);
 #if FORM == VKL_GEMM_TN
     uint b_column = 1u, b_term = args.ldb;

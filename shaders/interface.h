@@ -63,7 +63,7 @@
 #define VKL_GEMM_ACCUMULATE 32
 #define VKL_GEMM_SPEC_ACTIVATION 10
 /* GEMM_QUAD, GEMM_QUAD_WIDE, GEMM_QUAD_TN, GEMM_QUAD_ROW_*: the same, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one subgroup. GEMM_QUAD
- * and GEMM_QUAD_WIDE, whose rows of A and C are read by four, (forms NN and NT) and GEMM_QUAD_TN do 32 columns of C; the rows are divided evenly among the groups on y. The ROW kernels, one form each, do 16 columns of
+ * and GEMM_QUAD_WIDE, whose rows of A and C are read by four, (forms NN and NT) and GEMM_QUAD_TN do 32 columns of C; and slice_k rows. The ROW kernels, one form each, do 16 columns of
  * one row. No constants but the workgroup and GEMM_QUAD's form. */
 #define VKL_GEMM_QUAD_TILE 32u
 /* GEMM_DIRECT: the same, for any device that is a CPU; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
@@ -76,7 +76,7 @@ struct VklGemmArgs {
     uint32_t bias_rows;
     uint32_t m_first, ones, lda_second; /* TN only */
     uint32_t activation;                /* VklActivation, applied last: to accumulate + product + bias */
-    uint32_t slice_k, slice_c;          /* GEMM: k, 0 */
+    uint32_t slice_k, slice_c;          /* GEMM: k, 0; GEMM_QUAD*: rows of a workgroup, 0 */
 };
 
 /* GEMM_REDUCE: C[m][n] (+)= the sum of `slices` partial products [m][n], slice_c elements apart, in their order, + bias, then the activation.
@@ -99,10 +99,11 @@ struct VklCellForwardArgs {
     uint32_t h_ld;           /* from one row of h to the next; those of c are units apart */
     uint32_t c_prev, c_next; /* in binding 3; may be equal */
     uint32_t keep;           /* 1: gates become the activated i f g o (training) */
+    uint32_t group_rows;     /* LSTM_QUAD_FORWARD: of a workgroup, whatever the number of workgroups */
 };
 
 /* LSTM_QUAD_FORWARD and LSTM_QUAD_ROW_FORWARD: the same, with k = units, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one
- * subgroup. The former does eight units, of at most VKL_LSTM_QUAD_UNITS; rows are divided evenly among the groups on y. The latter does four
+ * subgroup. The former does eight units, of at most VKL_LSTM_QUAD_UNITS, of group_rows rows. The latter does four
  * units of one row. */
 #define VKL_LSTM_QUAD_UNITS 64u
 

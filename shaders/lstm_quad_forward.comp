@@ -23,7 +23,7 @@ float sums[8];
 void main()
 {
     uint lane = gl_SubgroupInvocationID, unit0 = gl_WorkGroupID.x * (TILE_COLUMNS / 4u) + lane;
-    uint each = (args.rows + gl_NumWorkGroups.y - 1u) / gl_NumWorkGroups.y, row_begin = gl_WorkGroupID.y * each;
+    uint each = args.group_rows, row_begin = gl_WorkGroupID.y * each;
     uint row_end = min(row_begin + each, args.rows), last = args.units - 1u;
 #define COLUMN(j) (4u * min(unit0 + j / 4u * 4u, last) + j % 4u)
     for (uint i = 0u; i < 64u; i++) {
