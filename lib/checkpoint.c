@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Training that is interrupted and goes on: everything that the next step depends on, in a model file that holds more. docs/model-file.md
- * describes it.
+ * Training that is interrupted and goes on: everything that the next step depends on, in a model file that holds more.
+ * docs/model-file.md describes it.
  *
- * What follows from the description is not in it: the order of an epoch and the masks of dropout are functions of seeds and counters. Nor is
- * anything that says where a kernel reads or writes: such counters are computed from the number of batches, which is checked. */
+ * What follows from the description is not in it: the order of an epoch and the masks of dropout are functions of seeds and
+ * counters. Nor is anything that says where a kernel reads or writes: such counters are computed from the number of batches,
+ * which is checked. */
 #include <math.h>
 #include <stdio.h>
 
@@ -35,6 +36,13 @@ static void add_real(Condition *conditions, size_t *count, const char *name, dou
     Condition *made = &conditions[(*count)++];
     made->name = name;
     snprintf(made->value, sizeof(made->value), "%.17g", value);
+    char *to = made->value;
+    for (const char *from = made->value; *from; from++) { /* with a point, whatever the locale of the program has */
+        const bool point = !strchr("+-0123456789abcdefghijklmnopqrstuvwxyz", *from);
+        if (!point || to == made->value || to[-1] != '.')
+            *to++ = point ? '.' : *from;
+    }
+    *to = 0;
 }
 
 static void add_contents(Condition *conditions, size_t *count, const char *name, uint64_t value)

@@ -2,6 +2,7 @@
 #include "harness.h"
 #include "cpu/kernels.h"
 
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,14 @@ static const char *device_selector(void)
 bool test_is_vulkan(void)
 {
     return strncmp(device_selector(), "vulkan", strlen("vulkan")) == 0;
+}
+
+void test_comma_locale(void)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "ru_RU.UTF-8", "de_DE", ""};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (setlocale(LC_ALL, names[i]) && localeconv()->decimal_point[0] == ',')
+            break;
 }
 
 bool test_row(size_t row)

@@ -41,6 +41,9 @@ bool test_is_vulkan(void);
  * on no period of the table's. */
 bool test_row(size_t row);
 
+/* Sets a locale of the machine whose numbers have a comma, as a host program may. Where none is installed there is no change. */
+void test_comma_locale(void);
+
 /* The limits that VKL_TEST_LIMITS asks for, or NULL: for tests that fill a VklDeviceDesc or VklVulkanImport themselves. */
 const VklDeviceLimits *test_limits(void);
 

@@ -195,6 +195,25 @@ Test(checkpoint, of_finished_training_goes_on_where_more_epochs_are_asked_for)
     CLOSE;
 }
 
+/* Numbers in it are written and compared with a point. */
+Test(checkpoint, goes_on_under_another_locale)
+{
+    OPEN;
+    Trainee trainee;
+    trainee_start(&trainee, context, device);
+    VklFit *fit = trainee_fit(&trainee);
+    cr_assert_eq(do_batches(&trainee, fit, 5), VKL_OK);
+    Bytes kept = checkpoint_of(fit);
+    vkl_fit_destroy(fit);
+    test_comma_locale();
+    fit = trainee_fit(&trainee);
+    cr_assert_eq(vkl_fit_resume_memory(fit, kept.data, kept.size), VKL_OK, "%s", vkl_fit_error(fit));
+    vkl_fit_destroy(fit);
+    vkl_free(kept.data);
+    vkl_model_destroy(trainee.model);
+    CLOSE;
+}
+
 /* ---- Files ---- */
 
 Test(checkpoint, is_a_model_file_too)
