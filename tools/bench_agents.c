@@ -137,7 +137,7 @@ static VklStatus time_size(Agents *agents, size_t devices, uint64_t count, uint6
     uint64_t steps[2];
     VklStatus status = seconds[0] && seconds[1] ? VKL_OK : VKL_ERROR_HOST_MEMORY;
     for (size_t d = 0; d < devices && !status; d++) {
-        double one;
+        double one = 1;
         status = set_count(&agents[d], count);
         status = status ? status : run_steps(&agents[d], 1, &one); /* the first step at this size is no measure */
         status = status ? status : run_steps(&agents[d], 3, &one);
