@@ -16,9 +16,10 @@ static VklStatus fail(VklModel *model, VklStatus status, const char *call, const
 VklStatus vkl_windows_check(VklModel *model, const char *call, const VklWindows *windows, bool targets)
 {
     VklContext *context = model->device->context;
-    if (!windows || windows->struct_size != sizeof(*windows))
-        return fail(model, VKL_ERROR_INVALID, call, "the windows' struct_size", windows ? windows->struct_size : 0,
-                    sizeof(*windows));
+    if (!windows)
+        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: the windows are NULL", call);
+    if (windows->struct_size != sizeof(*windows))
+        return fail(model, VKL_ERROR_INVALID, call, "the windows' struct_size", windows->struct_size, sizeof(*windows));
     if (windows->features != model->network.features)
         return fail(model, VKL_ERROR_INVALID, call, "the windows' features", windows->features, model->network.features);
     if (windows->outputs != model->network.outputs)

@@ -219,7 +219,10 @@ static VklStatus prepare(VklFit *fit, const char *call)
                           call);
     if (!status && !fit->ended)
         status = vkl_fit_end_step(fit);
-    return status ? status : fit->ended && fit->end < 0 ? fit->end : VKL_OK;
+    if (status || !fit->ended || fit->end >= 0)
+        return status;
+    /* the fit keeps the sentence that training ended with, which says where */
+    return vkl_fail(context, NULL, fit->end, "%s: training has ended: %s", call, vkl_status_string(fit->end));
 }
 
 static VklStatus write_checkpoint(VklFit *fit, const char *call, const VklPrep *prep, void **data, size_t *size)

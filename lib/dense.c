@@ -49,12 +49,14 @@ bool vkl_loss(const char *name, VklLoss *loss)
 
 VklStatus vkl_dense_create(VklDevice *device, const VklDenseDesc *desc, VklDense **dense)
 {
-    if (!device || !dense)
+    if (!device)
         return VKL_ERROR_INVALID;
     VklContext *context = device->context;
-    if (!desc || desc->struct_size != sizeof(*desc))
+    if (!desc || !dense)
+        return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_dense_create: %s is NULL", dense ? "desc" : "dense");
+    if (desc->struct_size != sizeof(*desc))
         return vkl_fail(context, NULL, VKL_ERROR_INVALID, "vkl_dense_create: struct_size is %zu; it must be %zu",
-                        desc ? desc->struct_size : 0, sizeof(*desc));
+                        desc->struct_size, sizeof(*desc));
     if (!desc->input_size || !desc->output_size)
         return vkl_fail(context, NULL, VKL_ERROR_INVALID,
                         "vkl_dense_create: input_size is %llu, output_size %llu; each must be at least 1",
@@ -95,6 +97,11 @@ uint64_t vkl_dense_workspace_size(const VklDense *dense, uint64_t rows)
     return 4 * vkl_dense_scratch(&dense->desc, rows);
 }
 
+static VklStatus is_null(VklDense *dense, const char *call, const char *what)
+{
+    return vkl_fail(dense->device->context, &dense->error, VKL_ERROR_INVALID, "%s: %s is NULL", call, what);
+}
+
 static VklStatus check_index(VklDense *dense, const char *call, uint32_t index)
 {
     if (index > 1)
@@ -105,7 +112,7 @@ static VklStatus check_index(VklDense *dense, const char *call, uint32_t index)
 
 VklStatus vkl_dense_param_info(VklDense *dense, uint32_t index, VklParamInfo *info)
 {
-    VklStatus status = check_index(dense, "vkl_dense_param_info", index);
+    VklStatus status = info ? check_index(dense, "vkl_dense_param_info", index) : is_null(dense, "vkl_dense_param_info", "info");
     if (!status)
         *info = index ? (VklParamInfo){.name = "bias", .rank = 1, .shape = {dense->desc.output_size, 1}}
                       : (VklParamInfo){.name = "weight", .rank = 2, .shape = {dense->desc.output_size, dense->desc.input_size}};
@@ -114,7 +121,8 @@ VklStatus vkl_dense_param_info(VklDense *dense, uint32_t index, VklParamInfo *in
 
 VklStatus vkl_dense_pack(VklDense *dense, uint32_t index, const float *canonical, float *packed)
 {
-    VklStatus status = check_index(dense, "vkl_dense_pack", index);
+    VklStatus status = canonical && packed ? check_index(dense, "vkl_dense_pack", index)
+                                           : is_null(dense, "vkl_dense_pack", canonical ? "packed" : "canonical");
     if (status)
         return status;
     uint64_t I = dense->desc.input_size, O = dense->desc.output_size;
@@ -128,7 +136,8 @@ VklStatus vkl_dense_pack(VklDense *dense, uint32_t index, const float *canonical
 
 VklStatus vkl_dense_unpack(VklDense *dense, uint32_t index, const float *packed, float *canonical)
 {
-    VklStatus status = check_index(dense, "vkl_dense_unpack", index);
+    VklStatus status = canonical && packed ? check_index(dense, "vkl_dense_unpack", index)
+                                           : is_null(dense, "vkl_dense_unpack", canonical ? "packed" : "canonical");
     if (status)
         return status;
     uint64_t I = dense->desc.input_size, O = dense->desc.output_size;
@@ -142,6 +151,8 @@ VklStatus vkl_dense_unpack(VklDense *dense, uint32_t index, const float *packed,
 
 VklStatus vkl_dense_init(VklDense *dense, uint64_t seed, float *packed)
 {
+    if (!packed)
+        return is_null(dense, "vkl_dense_init", "packed");
     uint64_t I = dense->desc.input_size, O = dense->desc.output_size;
     /* canonical order first, so that the draw does not depend on the packed layout */
     float *weight = vkl_allocate(dense->device->caps.memory, I * O, sizeof(float));
@@ -212,9 +223,11 @@ VklStatus vkl_dense_backward(VklDense *dense, VklStream *stream, const VklDenseB
 {
     static const char call[] = "vkl_dense_backward";
     static const VklSlot needed[] = {VKL_SLOT_PARAMS, VKL_SLOT_X, VKL_SLOT_Y, VKL_SLOT_GY, VKL_SLOT_WORKSPACE};
-    if (!args || args->struct_size != sizeof(*args))
+    if (!args)
+        return is_null(dense, call, "args");
+    if (args->struct_size != sizeof(*args))
         return vkl_fail(dense->device->context, &dense->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args ? args->struct_size : 0, sizeof(*args));
+                        args->struct_size, sizeof(*args));
     VklSlice slots[VKL_SLOT_COUNT] = {{0}};
     VklDensePass pass = {.desc = &dense->desc, .rows = args->rows, .accumulate = args->accumulate, .padded = args->accumulate};
     pass.params = bind(slots, VKL_SLOT_PARAMS, args->params);

@@ -56,6 +56,8 @@ VklStatus vkl_exec_create(VklDevice *device, VklPlan *plan, const VklSlice slots
     VklStatus status = plan->status;
     if (status) {
         vkl_fail(device->context, error, status, "%s: %s", caller, plan->error);
+    } else if (!exec) {
+        status = vkl_fail(device->context, error, VKL_ERROR_INVALID, "%s: exec is NULL", caller);
     } else {
         status = vkl_device_alive(device, error, caller);
         if (!status)
@@ -97,7 +99,7 @@ VklStatus vkl_exec_record_once(VklDevice *device, VklStream *stream, VklPlan *pl
         return status;
     status = vkl_exec_record(exec, stream);
     vkl_exec_release(exec);
-    return status && error != &stream->error ? vkl_fail_again(error, status) : status;
+    return status && (!stream || error != &stream->error) ? vkl_fail_again(error, status) : status;
 }
 
 void vkl_exec_retain(VklExec *exec)

@@ -467,6 +467,8 @@ VklStatus vkl_model_tensor_info(VklModel *model, uint32_t index, VklParamInfo *i
     uint32_t layer = 0, tensor = 0;
     VklParamInfo made;
     VklStatus status = find_tensor(model, "vkl_model_tensor_info", index, &layer, &tensor);
+    if (!status && !info)
+        status = vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "vkl_model_tensor_info: info is NULL");
     if (!status)
         status = model->rnns[layer] ? vkl_rnn_param_info(model->rnns[layer], tensor, &made)
                                     : vkl_dense_param_info(model->denses[layer], tensor, &made);
@@ -534,12 +536,16 @@ VklStatus vkl_model_pack(VklModel *model, uint32_t index, const float *data, flo
 
 VklStatus vkl_model_get_tensor(VklModel *model, uint32_t index, float *data)
 {
+    if (!data)
+        return vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "vkl_model_get_tensor: data is NULL");
     VklStatus status = read_mirror(model);
     return status ? status : vkl_model_unpack(model, index, model->mirror, data);
 }
 
 VklStatus vkl_model_set_tensor(VklModel *model, uint32_t index, const float *data)
 {
+    if (!data)
+        return vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "vkl_model_set_tensor: data is NULL");
     VklStatus status = read_mirror(model);
     if (!status)
         status = vkl_model_pack(model, index, data, model->mirror);

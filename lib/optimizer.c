@@ -87,8 +87,10 @@ void vkl_optimizer_state(const VklOptimizerDesc *desc, uint32_t header[VKL_STATE
 VklStatus vkl_optimizer_create(VklDevice *device, const VklOptimizerDesc *desc, uint64_t count, VklOptimizer **optimizer)
 {
     static const char call[] = "vkl_optimizer_create";
-    if (!device || !optimizer || !desc)
+    if (!device)
         return VKL_ERROR_INVALID;
+    if (!optimizer || !desc)
+        return vkl_fail(device->context, NULL, VKL_ERROR_INVALID, "%s: %s is NULL", call, desc ? "optimizer" : "desc");
     VklStatus status = vkl_optimizer_check(device->context, NULL, call, desc);
     if (status)
         return status;

@@ -183,6 +183,11 @@ static VklStatus check_desc(VklDevice *device, const VklRnnDesc *desc)
     return VKL_OK;
 }
 
+static VklStatus is_null(VklRnn *rnn, const char *call, const char *what)
+{
+    return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: %s is NULL", call, what);
+}
+
 VklStatus vkl_rnn_create(VklDevice *device, const VklRnnDesc *desc, VklRnn **rnn)
 {
     if (!device)
@@ -232,7 +237,7 @@ static VklStatus measure(VklRnn *rnn, const char *call, uint64_t T, uint64_t N, 
 VklStatus vkl_rnn_sizes(VklRnn *rnn, uint64_t T, uint64_t N, VklRnnSizes *sizes)
 {
     VklRnnSizes made;
-    VklStatus status = measure(rnn, "vkl_rnn_sizes", T, N, &made);
+    VklStatus status = sizes ? measure(rnn, "vkl_rnn_sizes", T, N, &made) : is_null(rnn, "vkl_rnn_sizes", "sizes");
     if (!status)
         *sizes = made;
     return status;
@@ -303,7 +308,7 @@ VklStatus vkl_rnn_param_info(VklRnn *rnn, uint32_t index, VklParamInfo *info)
 {
     static const char *const names[TENSORS] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ch"};
     Found found;
-    VklStatus status = find(rnn, "vkl_rnn_param_info", index, &found);
+    VklStatus status = info ? find(rnn, "vkl_rnn_param_info", index, &found) : is_null(rnn, "vkl_rnn_param_info", "info");
     if (status)
         return status;
     VklParamInfo made = {.rank = found.columns == 1 && (found.tensor == BIAS_IH || found.tensor == BIAS_HH) ? 1 : 2,
@@ -337,7 +342,8 @@ static uint64_t packed_at(const VklRnn *rnn, const VklRnnForm *form, const Found
 VklStatus vkl_rnn_pack(VklRnn *rnn, uint32_t index, const float *canonical, float *packed)
 {
     Found found;
-    VklStatus status = find(rnn, "vkl_rnn_pack", index, &found);
+    VklStatus status = canonical && packed ? find(rnn, "vkl_rnn_pack", index, &found)
+                                           : is_null(rnn, "vkl_rnn_pack", canonical ? "packed" : "canonical");
     if (status)
         return status;
     VklRnnForm form = vkl_rnn_form(&rnn->desc);
@@ -350,7 +356,8 @@ VklStatus vkl_rnn_pack(VklRnn *rnn, uint32_t index, const float *canonical, floa
 VklStatus vkl_rnn_unpack(VklRnn *rnn, uint32_t index, const float *packed, float *canonical)
 {
     Found found;
-    VklStatus status = find(rnn, "vkl_rnn_unpack", index, &found);
+    VklStatus status = canonical && packed ? find(rnn, "vkl_rnn_unpack", index, &found)
+                                           : is_null(rnn, "vkl_rnn_unpack", canonical ? "packed" : "canonical");
     if (status)
         return status;
     VklRnnForm form = vkl_rnn_form(&rnn->desc);
@@ -382,6 +389,8 @@ static VklStatus init_tensor(const VklRnn *rnn, const Found *found, uint64_t see
 
 VklStatus vkl_rnn_init(VklRnn *rnn, uint64_t seed, float *packed)
 {
+    if (!packed)
+        return is_null(rnn, "vkl_rnn_init", "packed");
     VklRnnForm form = vkl_rnn_form(&rnn->desc);
     VklRnnSizes sizes;
     uint64_t largest = 0;
@@ -648,7 +657,7 @@ VklStatus vkl_rnn_step_sizes(VklRnn *rnn, uint64_t N, VklRnnSizes *sizes)
     const char *call = "vkl_rnn_step_sizes";
     Bound bound;
     VklRnnSizes all;
-    VklStatus status = begin_step(rnn, call, N, &bound, &all);
+    VklStatus status = sizes ? begin_step(rnn, call, N, &bound, &all) : is_null(rnn, call, "sizes");
     if (status)
         return status;
     VklRnnPass *pass = &bound.pass;

@@ -176,14 +176,17 @@ void vkl_fence_destroy(VklFence *fence)
 
 static VklStatus check_exec(VklStream *stream, const VklExec *exec, const char *call)
 {
-    if (exec->device != stream->device)
-        return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_INVALID,
-                        "%s: exec belongs to another device than the stream", call);
+    if (!exec || exec->device != stream->device)
+        return vkl_fail(stream->device->context, &stream->error, VKL_ERROR_INVALID, "%s: exec %s", call,
+                        exec ? "belongs to another device than the stream" : "is NULL");
     return VKL_OK;
 }
 
 VklStatus vkl_exec_record(const VklExec *exec, VklStream *stream)
 {
+    if (!stream)
+        return exec ? vkl_fail(exec->device->context, NULL, VKL_ERROR_INVALID, "vkl_exec_record: stream is NULL")
+                    : VKL_ERROR_INVALID;
     VklStatus status = check_alive(stream, "vkl_exec_record");
     if (!status)
         status = check_exec(stream, exec, "vkl_exec_record");

@@ -713,3 +713,61 @@ Test(model, wrong_arguments_are_refused_by_name)
     free(series);
     CLOSE;
 }
+
+/* status.h: what is needed is refused where it is NULL, with a sentence that names it. */
+Test(model, what_is_needed_is_refused_by_name_where_it_is_null)
+{
+    OPEN;
+    VklModel *model = make_model(device, 1, "lstm:3,dense:1", 1);
+    VklRnnDesc rnn_desc = vkl_rnn_desc(VKL_CELL_LSTM, 2, 3);
+    VklDenseDesc dense_desc = vkl_dense_desc(2, 3, VKL_ACTIVATION_NONE);
+    VklOptimizerDesc adam = vkl_optimizer_desc(VKL_OPTIMIZER_ADAM);
+    VklRnn *rnn;
+    VklDense *dense;
+    VklOptimizer *optimizer, *none;
+    VklBuffer *buffer;
+    VklStream *stream;
+    TEST_OK(context, vkl_rnn_create(device, &rnn_desc, &rnn));
+    TEST_OK(context, vkl_dense_create(device, &dense_desc, &dense));
+    TEST_OK(context, vkl_optimizer_create(device, &adam, 4, &optimizer));
+    TEST_OK(context, vkl_buffer_create(device, VKL_BUFFER_DEVICE, 1024, &buffer));
+    TEST_OK(context, vkl_stream_create(device, &stream));
+    const VklSlice a = vkl_slice(buffer, 0), b = vkl_slice(buffer, 256), c = vkl_slice(buffer, 512);
+    float number = 0;
+#define NULLS(CALL, NAME)                                                                                         \
+    do {                                                                                                          \
+        cr_expect_eq(CALL, VKL_ERROR_INVALID, "%s", #CALL);                                                       \
+        cr_expect(strstr(vkl_context_error(context), NAME " NULL"), "%s: %s", #CALL, vkl_context_error(context)); \
+    } while (0)
+    NULLS(vkl_model_get_tensor(model, 0, NULL), "get_tensor: data is");
+    NULLS(vkl_model_set_tensor(model, 0, NULL), "set_tensor: data is");
+    NULLS(vkl_model_tensor_info(model, 0, NULL), "info is");
+    NULLS(vkl_model_predict(model, NULL, &number), "windows are");
+    NULLS(vkl_rnn_sizes(rnn, 1, 1, NULL), "rnn_sizes: sizes is");
+    NULLS(vkl_rnn_step_sizes(rnn, 1, NULL), "step_sizes: sizes is");
+    NULLS(vkl_rnn_param_info(rnn, 0, NULL), "rnn_param_info: info is");
+    NULLS(vkl_rnn_pack(rnn, 0, NULL, &number), "rnn_pack: canonical is");
+    NULLS(vkl_rnn_unpack(rnn, 0, NULL, &number), "rnn_unpack: packed is");
+    NULLS(vkl_rnn_init(rnn, 1, NULL), "rnn_init: packed is");
+    NULLS(vkl_dense_create(device, NULL, &dense), "desc is");
+    NULLS(vkl_dense_create(device, &dense_desc, NULL), "dense is");
+    NULLS(vkl_dense_param_info(dense, 0, NULL), "dense_param_info: info is");
+    NULLS(vkl_dense_pack(dense, 0, &number, NULL), "dense_pack: packed is");
+    NULLS(vkl_dense_unpack(dense, 0, &number, NULL), "dense_unpack: canonical is");
+    NULLS(vkl_dense_init(dense, 1, NULL), "dense_init: packed is");
+    NULLS(vkl_dense_forward(dense, NULL, 2, a, b, c), "stream is");
+    NULLS(vkl_dense_backward(dense, stream, NULL), "args is");
+    NULLS(vkl_loss_record(stream, NULL), "loss_record: args is");
+    NULLS(vkl_optimizer_create(device, NULL, 4, &none), "desc is");
+    NULLS(vkl_optimizer_create(device, &adam, 4, NULL), "optimizer is");
+    NULLS(vkl_optimizer_step(optimizer, NULL, a, b), "stream is");
+    NULLS(vkl_optimizer_prepare(optimizer, a, b, NULL), "exec is");
+#undef NULLS
+    vkl_stream_destroy(stream);
+    vkl_buffer_destroy(buffer);
+    vkl_optimizer_destroy(optimizer);
+    vkl_dense_destroy(dense);
+    vkl_rnn_destroy(rnn);
+    vkl_model_destroy(model);
+    CLOSE;
+}

@@ -616,6 +616,16 @@ Test(step, what_cannot_be_is_refused_by_name)
     check_refusal("struct", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn),
                   "struct_size");
     check_refusal("NULL", vkl_rnn_prepare_step(agents.rnn, NULL, &exec), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn), "NULL");
+    check_refusal("no place for the result", vkl_rnn_prepare_step(agents.rnn, &agents.args, NULL), VKL_ERROR_INVALID,
+                  vkl_rnn_error(agents.rnn), "exec is NULL");
+    check_refusal("no exec", vkl_exec_record(NULL, agents.stream), VKL_ERROR_INVALID, vkl_stream_error(agents.stream),
+                  "exec is NULL");
+    check_refusal("no exec", vkl_stream_replay(agents.stream, NULL, 1), VKL_ERROR_INVALID, vkl_stream_error(agents.stream),
+                  "exec is NULL");
+    TEST_OK(context, vkl_rnn_prepare_step(agents.rnn, &agents.args, &exec));
+    VklStatus status = vkl_exec_record(exec, NULL); /* before the sentence is asked for */
+    check_refusal("no stream", status, VKL_ERROR_INVALID, vkl_context_error(context), "stream is NULL");
+    vkl_exec_destroy(exec);
     args = agents.args;
     args.N = 0;
     check_refusal("N", vkl_rnn_step(agents.rnn, agents.stream, &args), VKL_ERROR_INVALID, vkl_rnn_error(agents.rnn), "N is 0");

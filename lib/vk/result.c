@@ -45,12 +45,14 @@ VklStatus vkl_vk_fail(VklContext *context, VklDevice *device, VklError *error, V
     for (size_t i = 0; i < sizeof(results) / sizeof(*results); i++)
         if (results[i].result == result)
             status = results[i].status;
-    if (device && result == VK_ERROR_DEVICE_LOST)
+    const bool lost = device && result == VK_ERROR_DEVICE_LOST;
+    if (lost)
         atomic_store(&device->lost, true);
     char text[VKL_MESSAGE_SIZE / 2];
     va_list arguments;
     va_start(arguments, subject);
     vsnprintf(text, sizeof(text), subject, arguments);
     va_end(arguments);
-    return vkl_fail(context, error, status, "%s returned %s (%d): %s", call, vkl_vk_result_name(result), (int)result, text);
+    return vkl_fail(context, error, status, "%s returned %s (%d)%s%s%s: %s", call, vkl_vk_result_name(result), (int)result,
+                    lost ? " on '" : "", lost ? device->info.name : "", lost ? "'" : "", text);
 }

@@ -73,9 +73,11 @@ VklStatus vkl_stream_submit_vulkan(VklStream *stream, const VklVulkanSubmit *sub
     status = vkl_stream_check_own(stream, call);
     if (status)
         return status;
-    if (!submit || submit->struct_size != sizeof(*submit))
+    if (!submit)
+        return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: submit is NULL", call);
+    if (submit->struct_size != sizeof(*submit))
         return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        submit ? submit->struct_size : 0, sizeof(*submit));
+                        submit->struct_size, sizeof(*submit));
     status = check_semaphores(stream, "wait", submit->wait_count, submit->waits, submit->wait_values);
     if (!status)
         status = check_semaphores(stream, "signal", submit->signal_count, submit->signals, submit->signal_values);
