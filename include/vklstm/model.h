@@ -193,7 +193,7 @@ VKL_API VklStatus vkl_model_step_sizes(VklModel *model, uint64_t N, VklModelStep
  * device first, by a submit of the model's own. Errors: as vkl_rnn_step. */
 VKL_API VklStatus vkl_model_step(VklModel *model, VklStream *stream, const VklModelStep *args);
 /* The same, prepared for recording many times, with the weights that lie in params when it runs. The caller destroys the
- * result. */
+ * result, which needs the model no more if `params` is given. */
 VKL_API VklStatus vkl_model_prepare_step(VklModel *model, const VklModelStep *args, VklExec **exec);
 
 /* Where the model's weights lie on the device, packed, and how many bytes: for vkl_stream_copy() at a safe point of the
