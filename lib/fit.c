@@ -384,10 +384,7 @@ static VklStatus look(VklFit *fit)
 
 static VklStatus check_alive(VklFit *fit, const char *call)
 {
-    const VklDevice *device = fit->model->device;
-    return atomic_load(&device->lost) ? vkl_fail(device->context, &fit->error, VKL_ERROR_DEVICE_LOST,
-                                                 "%s: the device '%s' is lost", call, device->info.name)
-                                      : VKL_OK;
+    return vkl_device_alive(fit->model->device, &fit->error, call);
 }
 
 VklStatus vkl_fit_ready(VklFit *fit, const char *call)

@@ -62,13 +62,13 @@ VklStatus vkl_job_run(VklJob *job, double microseconds)
     static const char call[] = "vkl_job_run";
     VklStream *stream = job->pace.timer.stream;
     const VklDevice *device = stream->device;
-    if (atomic_load(&device->lost))
-        return vkl_fail(device->context, &stream->error, VKL_ERROR_DEVICE_LOST, "%s: the device '%s' is lost", call,
-                        device->info.name);
+    VklStatus status = vkl_device_alive(device, &stream->error, call);
+    if (status)
+        return status;
     if (!(microseconds >= 0))
         return vkl_fail(device->context, &stream->error, VKL_ERROR_INVALID, "%s: microseconds is %g; it must be at least 0", call,
                         microseconds);
-    VklStatus status = vkl_pace_look(&job->pace);
+    status = vkl_pace_look(&job->pace);
     if (status)
         return status;
     return job->left ? submit_piece(job, microseconds) : VKL_STOPPED;
