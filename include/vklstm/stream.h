@@ -93,7 +93,8 @@ VKL_API VklStatus vkl_job_create(VklStream *stream, VklExec *exec, uint32_t coun
  * Errors: VKL_ERROR_INVALID, memory (the call may be repeated), VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_job_run(VklJob *job, double microseconds);
 
-/* Waits for the piece that runs, and destroys; what was not submitted yet is not done. NULL is accepted. */
+/* Destroys; waits for the piece that runs, as vkl_stream_wait() does. What was not submitted yet of the job is not done. NULL is
+ * accepted. */
 VKL_API void vkl_job_destroy(VklJob *job);
 
 /* What a stream did since it was created. */
