@@ -37,7 +37,8 @@ typedef struct VklTable VklTable;
  * bad quoting: file and line are named), VKL_ERROR_HOST_MEMORY, VKL_ERROR_UNSUPPORTED (built without CSV). */
 VKL_API VklStatus vkl_table_read_csv(VklContext *context, const char *path, VklTable **table);
 
-/* A table from arrays: `names` [columns], `values` [rows][columns] with NaN for gaps, `labels` [rows] or NULL. All copied. */
+/* A table from arrays: `names` [columns], `values` [rows][columns] with NaN for gaps, `labels` [rows] or NULL. All copied.
+ * Errors: VKL_ERROR_INVALID, VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_table_create(VklContext *context, uint64_t rows, uint32_t columns, const char *const *names,
                                    const double *values, const char *const *labels, VklTable **table);
 VKL_API void vkl_table_destroy(VklTable *table);
@@ -128,7 +129,8 @@ typedef struct VklWindowSet {
 VKL_API VklStatus vkl_prep_windows(VklPrep *prep, const VklTable *table, VklPart part, VklWindowSet **set);
 VKL_API void vkl_window_set_destroy(VklWindowSet *set);
 
-/* Predictions of a set's windows, in the table's units. predictions: in, [count]; values: out, [count]. */
+/* Predictions of a set's windows, in the table's units. predictions: in, [count]; values: out, [count].
+ * Errors: as vkl_prep_windows; VKL_ERROR_INVALID also for a set of another table. */
 VKL_API VklStatus vkl_prep_restore(VklPrep *prep, const VklTable *table, const VklWindowSet *set, const float *predictions,
                                    double *values);
 
@@ -151,7 +153,8 @@ typedef struct VklBaselines {
 } VklBaselines;
 
 /* The errors of three forecasts that need no training, over the same targets. A gap among the values they use takes the last
- * observed value before it. season 0: none. A figure is NaN where the table does not reach back far enough for a target. */
+ * observed value before it. season 0: none. A figure is NaN where the table does not reach back far enough for a target.
+ * Errors: as vkl_prep_restore. */
 VKL_API VklStatus vkl_prep_baselines(VklPrep *prep, const VklTable *table, const VklWindowSet *set, uint64_t season,
                                      VklBaselines *baselines);
 

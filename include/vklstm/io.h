@@ -24,7 +24,7 @@ VKL_API VklStatus vkl_model_save(VklModel *model, const VklPrep *prep, const cha
  * superfluous or of another shape: by name), memory, VKL_ERROR_LIMIT. */
 VKL_API VklStatus vkl_model_load(VklDevice *device, const char *path, VklModel **model, VklPrep **prep);
 
-/* The same in memory. `*data` is freed with vkl_free(). */
+/* The same in memory, with the same errors but VKL_ERROR_IO. `*data` is freed with vkl_free(). */
 VKL_API VklStatus vkl_model_save_memory(VklModel *model, const VklPrep *prep, void **data, size_t *size);
 VKL_API VklStatus vkl_model_load_memory(VklDevice *device, const void *data, size_t size, VklModel **model, VklPrep **prep);
 VKL_API void vkl_free(void *data);

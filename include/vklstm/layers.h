@@ -52,14 +52,14 @@ VKL_API const char *vkl_dense_error(const VklDense *dense);
 VKL_API uint64_t vkl_dense_params_size(const VklDense *dense);                   /* bytes of the packed parameters */
 VKL_API uint64_t vkl_dense_workspace_size(const VklDense *dense, uint64_t rows); /* bytes of backward's scratch; may be 0 */
 
-/* Tensor 0 is weight, 1 is bias; as in rnn.h. */
+/* Tensor 0 is weight, 1 is bias; as in rnn.h. Errors: VKL_ERROR_INVALID (index, NULL). */
 VKL_API VklStatus vkl_dense_param_info(VklDense *dense, uint32_t index, VklParamInfo *info);
 VKL_API VklStatus vkl_dense_pack(VklDense *dense, uint32_t index, const float *canonical, float *packed);
 VKL_API VklStatus vkl_dense_unpack(VklDense *dense, uint32_t index, const float *packed, float *canonical);
-/* Glorot-uniform weights, zero bias. */
+/* Glorot-uniform weights, zero bias. Errors: VKL_ERROR_INVALID (NULL). */
 VKL_API VklStatus vkl_dense_init(VklDense *dense, uint64_t seed, float *packed);
 
-/* params, x [rows][I]: in; y [rows][O]: out. No overlap. */
+/* params, x [rows][I]: in; y [rows][O]: out. No overlap. Errors: as vkl_rnn_forward. */
 VKL_API VklStatus vkl_dense_forward(VklDense *dense, VklStream *stream, uint64_t rows, VklSlice params, VklSlice x, VklSlice y);
 
 typedef struct VklDenseBackward {

@@ -59,14 +59,15 @@ VKL_API VklStatus vkl_stream_submit(VklStream *stream, VklFence **fence);
 VKL_API VklStatus vkl_stream_wait(VklStream *stream);
 
 /* Blocks until the fence is reached or `timeout_ns` nanoseconds have passed (0: only looks; UINT64_MAX: no limit). The
- * stream must still exist and must not be used by another thread meanwhile. Returns VKL_OK, VKL_TIMEOUT or
- * VKL_ERROR_DEVICE_LOST. */
+ * stream must still exist and must not be used by another thread meanwhile. Returns VKL_OK or VKL_TIMEOUT.
+ * Errors: memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_fence_wait(VklFence *fence, uint64_t timeout_ns);
 VKL_API void vkl_fence_destroy(VklFence *fence);
 
 /* Work prepared for fixed sizes and buffers: kernels, barriers, pipelines and descriptor sets are settled. Recording it
  * changes nothing in it: it may be recorded any number of times, from several threads at once, each on its own stream. It
- * must outlive the work that it was recorded into (on our own streams the library sees to that). */
+ * must outlive the work that it was recorded into (on our own streams the library sees to that).
+ * Errors: VKL_ERROR_INVALID (NULL, another device's stream), memory, VKL_ERROR_DEVICE_LOST. */
 VKL_API VklStatus vkl_exec_record(const VklExec *exec, VklStream *stream);
 VKL_API void vkl_exec_destroy(VklExec *exec);
 

@@ -281,7 +281,9 @@ VKL_API VklStatus vkl_stream_submit_vulkan(VklStream *stream, const VklVulkanSub
 
 /* Wraps `size` bytes (from its start) of a buffer of the caller's, made with VK_BUFFER_USAGE_STORAGE_BUFFER_BIT, for
  * vkl_stream_copy, fill, read and write also with TRANSFER_SRC and TRANSFER_DST, for the workspace of a step of agents with a
- * count also with INDIRECT_BUFFER. The buffer must be owned by the device's queue family, or be concurrent. */
+ * count also with INDIRECT_BUFFER. The buffer must be owned by the device's queue family, or be concurrent. It stays the
+ * caller's, and must outlive the wrap: vkl_buffer_destroy() destroys the VklBuffer alone.
+ * Errors: VKL_ERROR_INVALID (size no multiple of 4, NULL), VKL_ERROR_UNSUPPORTED (not a Vulkan device), VKL_ERROR_HOST_MEMORY. */
 VKL_API VklStatus vkl_buffer_wrap_vulkan(VklDevice *device, VkBuffer handle, uint64_t size, VklBuffer **buffer);
 
 /* The VkBuffer behind a buffer of ours, and where in it the buffer begins: for the caller's own shaders and copies. Usage is
