@@ -62,9 +62,11 @@
  * least 4 of them, and does ROWS x COLUMNS elements of C; ROWS is a multiple of the lanes. ACCUMULATE and ACTIVATION are constants too. */
 #define VKL_GEMM_ACCUMULATE 32
 #define VKL_GEMM_SPEC_ACTIVATION 10
-/* GEMM_QUAD, GEMM_QUAD_WIDE, GEMM_QUAD_TN, GEMM_QUAD_ROW_*: the same, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one subgroup. GEMM_QUAD
- * and GEMM_QUAD_WIDE, whose rows of A and C are read by four, (forms NN and NT) and GEMM_QUAD_TN do 32 columns of C; and slice_k rows. The ROW kernels, one form each, do 16 columns of
- * one row. No constants but the workgroup and GEMM_QUAD's form. */
+/* GEMM_QUAD, GEMM_QUAD_WIDE, GEMM_QUAD_TN, GEMM_QUAD_ROW_*: the same, for devices that are CPUs and whose subgroups are four lanes. The
+ * workgroup is one subgroup. GEMM_QUAD, GEMM_QUAD_WIDE (both for NN and NT; the latter where rows of A and C can be read by four) and
+ * GEMM_QUAD_TN do 32 columns and slice_k rows of C. The ROW kernels, one form each, do 16 columns of one row. No
+ * constants but the workgroup and the form of those that have two. Sums are of 64 terms, the last of which are repeated with factors of 0 beyond the
+ * end: an infinity there becomes NaN. */
 #define VKL_GEMM_QUAD_TILE 32u
 /* GEMM_DIRECT: the same, for any device that is a CPU; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
 #define VKL_GEMM_DIRECT_BLOCK 4
@@ -102,16 +104,16 @@ struct VklCellForwardArgs {
     uint32_t group_rows;     /* LSTM_QUAD_FORWARD: of a workgroup, whatever the number of workgroups */
 };
 
-/* LSTM_QUAD_FORWARD and LSTM_QUAD_ROW_FORWARD: the same, with k = units, for devices that are CPUs and whose subgroups are four lanes. The workgroup is one
- * subgroup. The former does eight units, of at most VKL_LSTM_QUAD_UNITS, of group_rows rows. The latter does four
- * units of one row. */
+/* LSTM_QUAD_FORWARD and LSTM_QUAD_ROW_FORWARD: the same, with k = units, for devices that are CPUs and whose subgroups are four lanes. The
+ * workgroup is one subgroup. The former does eight units, of at most VKL_LSTM_QUAD_UNITS, of group_rows rows. The latter does four units of one
+ * row. */
 #define VKL_LSTM_QUAD_UNITS 64u
 
-/* LSTM_ONCE: a layer that has a single time step, from its input to its state, for devices that are CPUs: a dispatch costs them as much as all of
- * it. Bindings: x (read) [rows][x_ld], params (read, 16-byte aligned), h before (read), c before (read), h after (write), c after (write), the states all
- * [rows][units]. pre = sum of `bias_rows` rows [units][4] of biases + x W_ih + h W_hh, the latter of k terms: units, or 0 where h is all zero
- * and not bound; the cell as above, with a c of 0 where has_c is 0. w_ih, w_hh, bias: elements in params, multiples of 4. One
- * invocation for each (row, unit). */
+/* LSTM_ONCE: a layer that has a single time step, from its input to its state, for devices that are CPUs: a dispatch costs them as much as all
+ * of it. Bindings: x (read) [rows][x_ld], params (read, 16-byte aligned), h before (read), c before (read), h after (write), c after (write), the
+ * states all [rows][units]. pre = sum of `bias_rows` rows [units][4] of biases + x W_ih + h W_hh, the latter of k terms: units, or 0 where h
+ * is all zero and not bound; the cell as above, with a c of 0 where has_c is 0. w_ih, w_hh, bias: elements in params, multiples of 4.
+ * One invocation for each (row, unit). */
 struct VklOnceArgs {
     uint32_t off0, off1, off2, off3, off4, off5;
     uint32_t rows, units, inputs, k;
