@@ -83,7 +83,8 @@ typedef struct VklContextDesc {
                                thread is started. 0: as many as the machine has cores. Results do not depend on it. */
     VklParallelFn parallel; /* not NULL: used in place of threads of our own; `threads` then says how many tasks the CPU backend
                                makes. Called from any thread that calls into the context, also from several at once. No task waits
-                               for one that has not begun */
+                               for one that has not begun. While it waits for its tasks it must not run a job of the program's that
+                               uses the same VklExec, stream or object as the call that it serves */
     void *parallel_user;
     VklPreparedFn prepared; /* NULL (default): progress is not told */
     void *prepared_user;
@@ -99,7 +100,8 @@ VKL_API VklContextDesc vkl_context_desc(void);
 
 /* Creates a context. `desc` NULL means the defaults. No Vulkan call is made before the first device is listed or created.
  * Errors: VKL_ERROR_INVALID (struct_size; memory.allocate without memory.release, or the reverse), VKL_ERROR_HOST_MEMORY. There
- * is no context to ask for the sentence: it goes to desc->log. */
+ * is no context to ask for the sentence: it goes to desc->log, but for a struct_size that is not known, when no member can be
+ * trusted. */
 VKL_API VklStatus vkl_context_create(const VklContextDesc *desc, VklContext **context);
 
 /* Destroys a context; everything made from it must be gone before. NULL is accepted. */
