@@ -35,7 +35,7 @@ void main()
     uint b_column = form == VKL_GEMM_NT ? args.ldb : 1u, b_term = form == VKL_GEMM_NT ? 1u : args.ldb;
 #endif
     for (uint k0 = 0u; k0 < args.k; k0 += TILE_TERMS) {
-        /* Terms beyond the edge are 0 here; rows repeat their last ones there. */
+        /* Terms beyond the edge are 0 here; so are those of rows, or an infinity at the end would meet a zero. */
         for (uint i = 0u; i < 64u; i++) {
             uint k = k0 + tile_term(i >> 2, lane ^ (i & 3u)), from = args.off1 + held(k, args.k) * b_term, to = 8u * i;
             bool there = k < args.k;
@@ -67,13 +67,15 @@ void main()
             }
 #elif defined(WIDE)
             uint from = (args.off0 + row * args.lda) >> 2, four = (k0 >> 2) + lane, end = args.k >> 2;
-            vec4 w0 = a_wide[from + held(four, end)], w1 = a_wide[from + held(four + 4u, end)];
-            vec4 w2 = a_wide[from + held(four + 8u, end)], w3 = a_wide[from + held(four + 12u, end)];
+            vec4 w0 = mix(vec4(0.0), a_wide[from + held(four, end)], bvec4(four < end));
+            vec4 w1 = mix(vec4(0.0), a_wide[from + held(four + 4u, end)], bvec4(four + 4u < end));
+            vec4 w2 = mix(vec4(0.0), a_wide[from + held(four + 8u, end)], bvec4(four + 8u < end));
+            vec4 w3 = mix(vec4(0.0), a_wide[from + held(four + 12u, end)], bvec4(four + 12u < end));
             float x0 = w0.x, x1 = w0.y, x2 = w0.z, x3 = w0.w, x4 = w1.x, x5 = w1.y, x6 = w1.z, x7 = w1.w;
             float x8 = w2.x, x9 = w2.y, x10 = w2.z, x11 = w2.w, x12 = w3.x, x13 = w3.y, x14 = w3.z, x15 = w3.w;
 #else
             uint from = args.off0 + row * args.lda;
-#define LOAD(m) float x##m = a[from + TERM(m)];
+#define LOAD(m) float x##m = mix(0.0, a[from + TERM(m)], k0 + 16u * (m / 4u) + 4u * lane + m % 4u < args.k);
             TILE_EACH_NUMBER(LOAD)
 #endif
             TILE_PRODUCTS(x)
