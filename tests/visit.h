@@ -12,8 +12,8 @@
 #include "heap.h"
 #include "vklstm/vklstm.h"
 
-/* Statuses of a process that makes a visit. */
-enum { VISIT_DONE = 0, VISIT_AGAIN = 1, VISIT_VALIDATION = 2, VISIT_WRONG = 3 };
+/* Statuses of a process that makes a visit: none that a sanitizer ends with. */
+enum { VISIT_DONE = 0, VISIT_AGAIN = 40, VISIT_VALIDATION = 41, VISIT_WRONG = 42 };
 
 /* A sentence, and the end of the process: what is wrong here is the library, or the visit. */
 #define VISIT_CHECK(condition, ...)                                         \
