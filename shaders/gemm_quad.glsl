@@ -58,11 +58,11 @@ void main()
             TILE_EACH_NUMBER(ONE)
             if (row < args.m_first) {
                 uint from = args.off0 + row;
-#define FIRST(m) x##m = a[from + TERM(m) * args.lda];
+#define FIRST(m) x##m = mix(0.0, a[from + TERM(m) * args.lda], k0 + 16u * (m / 4u) + 4u * lane + m % 4u < args.k);
                 TILE_EACH_NUMBER(FIRST)
             } else if (row < args.m - args.ones) {
                 uint from = args.off3 + row - args.m_first;
-#define SECOND(m) x##m = bias[from + TERM(m) * args.lda_second];
+#define SECOND(m) x##m = mix(0.0, bias[from + TERM(m) * args.lda_second], k0 + 16u * (m / 4u) + 4u * lane + m % 4u < args.k);
                 TILE_EACH_NUMBER(SECOND)
             }
 #elif defined(WIDE)
