@@ -35,7 +35,8 @@ void main()
     uint b_column = form == VKL_GEMM_NT ? args.ldb : 1u, b_term = form == VKL_GEMM_NT ? 1u : args.ldb;
 #endif
     for (uint k0 = 0u; k0 < args.k; k0 += TILE_TERMS) {
-        /* Terms beyond the edge are 0 here; so are those of rows, or an infinity at the end would meet a zero. */
+        uint terms = args.k - k0;
+        TILE_EACH_NUMBER(TILE_EDGE)
         for (uint i = 0u; i < 64u; i++) {
             uint k = k0 + tile_term(i >> 2, lane ^ (i & 3u)), from = args.off1 + held(k, args.k) * b_term, to = 8u * i;
             bool there = k < args.k;
@@ -58,24 +59,23 @@ void main()
             TILE_EACH_NUMBER(ONE)
             if (row < args.m_first) {
                 uint from = args.off0 + row;
-#define FIRST(m) x##m = mix(0.0, a[from + TERM(m) * args.lda], k0 + 16u * (m / 4u) + 4u * lane + m % 4u < args.k);
+#define FIRST(m) x##m = TILE_WITHIN(m, a[from + TERM(m) * args.lda]);
                 TILE_EACH_NUMBER(FIRST)
             } else if (row < args.m - args.ones) {
                 uint from = args.off3 + row - args.m_first;
-#define SECOND(m) x##m = mix(0.0, bias[from + TERM(m) * args.lda_second], k0 + 16u * (m / 4u) + 4u * lane + m % 4u < args.k);
+#define SECOND(m) x##m = TILE_WITHIN(m, bias[from + TERM(m) * args.lda_second]);
                 TILE_EACH_NUMBER(SECOND)
             }
 #elif defined(WIDE)
             uint from = (args.off0 + row * args.lda) >> 2, four = (k0 >> 2) + lane, end = args.k >> 2;
-            vec4 w0 = mix(vec4(0.0), a_wide[from + held(four, end)], bvec4(four < end));
-            vec4 w1 = mix(vec4(0.0), a_wide[from + held(four + 4u, end)], bvec4(four + 4u < end));
-            vec4 w2 = mix(vec4(0.0), a_wide[from + held(four + 8u, end)], bvec4(four + 8u < end));
-            vec4 w3 = mix(vec4(0.0), a_wide[from + held(four + 12u, end)], bvec4(four + 12u < end));
-            float x0 = w0.x, x1 = w0.y, x2 = w0.z, x3 = w0.w, x4 = w1.x, x5 = w1.y, x6 = w1.z, x7 = w1.w;
-            float x8 = w2.x, x9 = w2.y, x10 = w2.z, x11 = w2.w, x12 = w3.x, x13 = w3.y, x14 = w3.z, x15 = w3.w;
+            vec4 w0 = a_wide[from + held(four, end)], w4 = a_wide[from + held(four + 4u, end)];
+            vec4 w8 = a_wide[from + held(four + 8u, end)], w12 = a_wide[from + held(four + 12u, end)];
+#define PARTS(m, m1, m2, m3) \
+    float x##m = TILE_WITHIN(m, w##m.x), x##m1 = TILE_WITHIN(m1, w##m.y), x##m2 = TILE_WITHIN(m2, w##m.z), x##m3 = TILE_WITHIN(m3, w##m.w);
+            PARTS(0, 1, 2, 3) PARTS(4, 5, 6, 7) PARTS(8, 9, 10, 11) PARTS(12, 13, 14, 15)
 #else
             uint from = args.off0 + row * args.lda;
-#define LOAD(m) float x##m = mix(0.0, a[from + TERM(m)], k0 + 16u * (m / 4u) + 4u * lane + m % 4u < args.k);
+#define LOAD(m) float x##m = TILE_WITHIN(m, a[from + TERM(m)]);
             TILE_EACH_NUMBER(LOAD)
 #endif
             TILE_PRODUCTS(x)

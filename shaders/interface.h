@@ -65,8 +65,7 @@
 /* GEMM_QUAD, GEMM_QUAD_WIDE, GEMM_QUAD_TN, GEMM_QUAD_ROW_*: the same, for devices that are CPUs and whose subgroups are four lanes. The
  * workgroup is one subgroup. GEMM_QUAD, GEMM_QUAD_WIDE (both for NN and NT; the latter where rows of A and C can be read by four) and
  * GEMM_QUAD_TN do 32 columns and slice_k rows of C. The ROW kernels, one form each, do 16 columns of one row. No
- * constants but the workgroup and the form of those that have two. Sums are of 64 terms, the last of which are repeated with factors of 0 beyond the
- * end: an infinity there becomes NaN. */
+ * constants but the workgroup and the form of those that have two. */
 #define VKL_GEMM_QUAD_TILE 32u
 /* GEMM_DIRECT: the same, for any device that is a CPU; one invocation for each block of 4 x 4 of C, blocks of a row fastest, linearly. */
 #define VKL_GEMM_DIRECT_BLOCK 4

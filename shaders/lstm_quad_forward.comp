@@ -26,6 +26,8 @@ void main()
     uint each = args.group_rows, row_begin = gl_WorkGroupID.y * each;
     uint row_end = min(row_begin + each, args.rows), last = args.units - 1u;
 #define COLUMN(j) (4u * min(unit0 + j / 4u * 4u, last) + j % 4u)
+    uint terms = args.units;
+    TILE_EACH_NUMBER(TILE_EDGE)
     for (uint i = 0u; i < 64u; i++) {
         uint k = tile_term(i >> 2, lane ^ (i & 3u)), from = args.off1 + min(k, last) * args.units * 4u, to = 8u * i;
         bool there = k <= last;
@@ -34,7 +36,7 @@ void main()
     }
     for (uint row = row_begin; row < row_end; row++) {
         uint from = args.off2 + args.h_prev + row * args.h_ld;
-#define LOAD(m) float x##m = h[from + min(16u * (m / 4u) + 4u * lane + m % 4u, last)];
+#define LOAD(m) float x##m = TILE_WITHIN(m, h[from + min(16u * (m / 4u) + 4u * lane + m % 4u, last)]);
         TILE_EACH_NUMBER(LOAD)
 #define BEGIN(j) float s##j = 0.0;
         TILE_EACH_SUM(BEGIN)

@@ -12,6 +12,7 @@
 #define TILE_TERMS 64u
 
 float tile[512]; /* [number m][exchange j][sum] */
+uint edge[16];   /* of number m: all bits where its term is one of the product's, else none */
 
 uint tile_term(uint number, uint lane)
 {
@@ -21,6 +22,11 @@ uint tile_term(uint number, uint lane)
 #define TILE_EACH_SUM(what) what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7)
 #define TILE_EACH_NUMBER(what) \
     TILE_EACH_SUM(what) what(8) what(9) what(10) what(11) what(12) what(13) what(14) what(15)
+
+/* Terms beyond the edge are zeros on both sides: a zero on one would make NaN of an infinity. From private memory that is one instruction for each
+ * number of a row; a comparison there makes the loop over rows too long for the cache. */
+#define TILE_EDGE(m) edge[m] = mix(0u, 0xffffffffu, tile_term(m, gl_SubgroupInvocationID) < terms);
+#define TILE_WITHIN(m, value) uintBitsToFloat(floatBitsToUint(value) & edge[m])
 
 #define TILE_ADD(sum, at) \
     sum += tile[at] * v0 + tile[at + 8] * v1 + tile[at + 16] * v2 + tile[at + 24] * v3 + tile[at + 32] * v4 + tile[at + 40] * v5 + \
