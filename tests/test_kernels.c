@@ -857,7 +857,8 @@ Test(kernels, lstm_once_is_a_time_step_from_its_input)
     };
     Rig rig;
     rig_begin(&rig);
-    for (size_t i = 0; i < COUNT(cases); i++) {
+    bool six = rig.device->caps.storage_buffers >= 6; /* the floor has four: vkl_tune_once() does not choose it there */
+    for (size_t i = 0; six && i < COUNT(cases); i++) {
         uint64_t rows = cases[i].rows, units = cases[i].units, inputs = cases[i].inputs, bias_rows = cases[i].bias_rows;
         uint64_t n = rows * units, x_ld = inputs + cases[i].gap, w_hh = inputs * 4 * units, bias = w_hh + units * 4 * units;
         rig_slot(&rig, VKL_SLOT_RESERVE, rows * x_ld, 1);
