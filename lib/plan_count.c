@@ -61,12 +61,16 @@ static size_t count_op(VklPlan *plan, VklArray count, size_t begin, size_t end)
 void vkl_plan_count(VklPlan *plan, VklArray count)
 {
     size_t ops = plan->count, counted = 0;
-    /* where no other binding reaches: what a kernel may write, dispatches must not read without a barrier of their own */
+    /* Each call of TALLY where no other binding reaches, not even that of another call, whose window begins at a multiple of the device's alignment:
+     * what a kernel may write, others must not without a barrier of their own. */
     uint64_t at = blocks(plan->slot_size[VKL_SLOT_WORKSPACE], VKL_WINDOW_GRID) * (VKL_WINDOW_GRID / 4);
     plan->counting = VKL_COUNTING_OFF;
     for (size_t i = 0; i < ops; i++)
-        if (plan->ops[i].counted.rows)
-            plan->ops[i].counted.at = at + VKL_TALLY_STRIDE * counted++;
+        if (plan->ops[i].counted.rows) {
+            plan->ops[i].counted.at =
+                at + counted / VKL_TALLY_ENTRIES * (VKL_WINDOW_GRID / 4) + counted % VKL_TALLY_ENTRIES * VKL_TALLY_STRIDE;
+            counted++;
+        }
     size_t calls = blocks(counted, VKL_TALLY_ENTRIES);
     for (size_t i = 0, begin = 0; i < calls && !plan->status; i++)
         begin = count_op(plan, count, begin, ops);
