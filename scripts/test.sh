@@ -160,7 +160,7 @@ stage_sanitizers() {
     mkdir -p "$reports"
     tests/rigs/kept-lavapipe.sh build/sanitizers/lavapipe || return 1
     # Criterion's child processes end after their verdict: what they leak fails nothing, so every report goes to a file.
-    VKL_TEST_ROWS=${VKL_TEST_ROWS:-4} VK_ICD_FILENAMES=$root/build/sanitizers/lavapipe/icd.json \
+    VKL_TEST_ROWS=${VKL_TEST_ROWS:-10} VK_ICD_FILENAMES=$root/build/sanitizers/lavapipe/icd.json \
         ASAN_OPTIONS=log_path=$reports/asan:detect_leaks=1:detect_stack_use_after_return=1 \
         UBSAN_OPTIONS=log_path=$reports/ubsan:halt_on_error=1:print_stacktrace=1 \
         run_tests build/sanitizers --timeout-multiplier 3 --wrapper "$root/tests/rigs/twice-if-hung.sh 120" --suite host --suite cpu \
