@@ -210,11 +210,11 @@ static void remove_folder(const char *folder)
 }
 
 #ifdef VKL_FAULT_LAYER
-static void append(const char *variable, const char *text)
+static void prepend(const char *variable, const char *text)
 {
     char value[4096];
     const char *old = getenv(variable);
-    snprintf(value, sizeof(value), "%s%s%s", old ? old : "", old && *old ? ":" : "", text);
+    snprintf(value, sizeof(value), "%s%s%s", text, old && *old ? ":" : "", old ? old : "");
     setenv(variable, value, 1);
 }
 
@@ -225,8 +225,11 @@ static bool open_layer(void)
     layer = library ? dlsym(library, "fault_control") : NULL;
     if (!layer)
         fprintf(stderr, "%s\n", dlerror());
-    append(getenv("VK_LAYER_PATH") ? "VK_LAYER_PATH" : "VK_ADD_LAYER_PATH", VKL_FAULT_FOLDER);
-    append("VK_INSTANCE_LAYERS", "VK_LAYER_VKL_fault");
+    /* Between the program and the validation layer, which must not see what is refused: one of 1.4 takes a submit for pending before it
+     * passes it on, and one that is refused below it for pending ever after. Loaders go by the order of the names, or, like 1.3.239, by
+     * that in which they find the manifests. */
+    prepend(getenv("VK_LAYER_PATH") ? "VK_LAYER_PATH" : "VK_ADD_LAYER_PATH", VKL_FAULT_FOLDER);
+    prepend("VK_INSTANCE_LAYERS", "VK_LAYER_VKL_fault");
     setenv("NODEVICE_SELECT", "1", 1); /* Mesa's layer, which ignores an error of vkEnumeratePhysicalDevices and crashes */
     return layer;
 }

@@ -27,9 +27,12 @@ typedef struct Below {
     bool lost;
     PFN_vkGetDeviceProcAddr get;
     PFN_vkDeviceWaitIdle wait_idle;
+    PFN_vkDestroyDevice destroy;
 #define X(name, parameters, arguments) PFN_##name name;
-    DEVICE_CALLS(X, X)
+#define Y(name, parameters, arguments)
+    DEVICE_CALLS(X, Y)
 #undef X
+#undef Y
 } Below;
 
 static Below devices[16]; /* a program has few at a time */
@@ -256,9 +259,12 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, c
         made++;
     *made = (Below){.key = key_of(*device), .device = *device, .get = get_device};
     made->wait_idle = (PFN_vkDeviceWaitIdle)get_device(*device, "vkDeviceWaitIdle");
+    made->destroy = (PFN_vkDestroyDevice)get_device(*device, "vkDestroyDevice");
 #define X(name, parameters, arguments) made->name = (PFN_##name)get_device(*device, #name);
-    DEVICE_CALLS(X, X)
+#define Y(name, parameters, arguments)
+    DEVICE_CALLS(X, Y)
 #undef X
+#undef Y
     return VK_SUCCESS;
 }
 
@@ -267,7 +273,7 @@ static VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice device, const VkAlloca
     if (!device)
         return;
     Below *known = below(device);
-    PFN_vkDestroyDevice destroy = known->vkDestroyDevice;
+    PFN_vkDestroyDevice destroy = known->destroy;
     known->key = NULL;
     destroy(device, callbacks);
 }
