@@ -147,13 +147,13 @@ stage_validation() {
     if [ "$failed" -ne "$before" ]; then
         echo "The layer does not find a planted fault: a run under it would prove nothing."
     else
-        VKL_TEST_ROWS=${VKL_TEST_ROWS:-2} run_tests build/test --setup "$setup" --suite vulkan --suite floor "${few[@]}"
+        VKL_TEST_ROWS=${VKL_TEST_ROWS:-3} run_tests build/test --setup "$setup" --suite vulkan --suite floor "${few[@]}"
     fi
     unset VK_LAYER_PATH
 }
 
 stage_sanitizers() {
-    build build/sanitizers "${features[@]}" -Dvulkan=enabled -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+    build build/sanitizers "${features[@]}" -Dvulkan=enabled -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined \
         -Db_lundef=false || return 1
     local reports=$root/build/sanitizers/reports
     rm -rf "$reports"
