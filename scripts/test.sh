@@ -184,6 +184,7 @@ stage_threads() {
 
 stage_mingw() {
     local rig=$root/build/rigs/mingw exports
+    mkdir -p build
     if ! tests/rigs/mingw.sh "$rig" >build/mingw-rig.txt 2>&1; then
         tail -n 5 build/mingw-rig.txt
         cannot "what a build for Windows needs could not be made"
@@ -308,7 +309,7 @@ consume_cmake() { # from another place than it was installed to
     mv "$staging" "$staging.away"
     local status=0
     {
-        cmake -S "$directory/source" -B "$directory/build" -DCMAKE_PREFIX_PATH="$directory/moved" &&
+        cmake -G Ninja -S "$directory/source" -B "$directory/build" -DCMAKE_PREFIX_PATH="$directory/moved" &&
             cmake --build "$directory/build" &&
             (cd "$directory/build" && ctest --output-on-failure)
     } >"$directory/log.txt" 2>&1 || {

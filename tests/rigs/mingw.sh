@@ -31,7 +31,7 @@ if [ ! -e "$dir/lib/libjansson.a" ]; then
         tar xf jansson_*.orig.tar.*
     )
     source=$(find "$temporary/source" -mindepth 1 -maxdepth 1 -type d -print -quit)
-    cmake -S "$source" -B "$temporary/build" -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_C_COMPILER=$host-gcc-posix -DCMAKE_BUILD_TYPE=Release \
+    cmake -G Ninja -S "$source" -B "$temporary/build" -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_C_COMPILER=$host-gcc-posix -DCMAKE_BUILD_TYPE=Release \
         -DCMAKE_INSTALL_PREFIX="$dir" -DCMAKE_INSTALL_LIBDIR=lib -DJANSSON_BUILD_DOCS=OFF -DJANSSON_WITHOUT_TESTS=ON -DJANSSON_EXAMPLES=OFF
     cmake --build "$temporary/build"
     cmake --install "$temporary/build"
