@@ -42,6 +42,16 @@ VklStatus vkl_windows_check(VklModel *model, const char *call, const VklWindows 
     return VKL_OK;
 }
 
+VklStatus vkl_loss_check(VklModel *model, const char *call, VklLoss loss, double delta)
+{
+    VklContext *context = model->device->context;
+    if (loss < VKL_LOSS_MSE || loss > VKL_LOSS_HUBER)
+        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: loss %d is none of VklLoss", call, (int)loss);
+    if (loss == VKL_LOSS_HUBER && !(delta > 0))
+        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: huber_delta is %g; it must be above 0", call, delta);
+    return VKL_OK;
+}
+
 /* ---- Prepared batches ---- */
 
 void vkl_batches_finish(VklBatches *batches)
@@ -58,11 +68,6 @@ void vkl_batches_finish(VklBatches *batches)
     vkl_buffer_destroy(batches->state);
     vkl_buffer_destroy(batches->grads);
     vkl_buffer_destroy(batches->moments);
-}
-
-static VklStatus again(VklModel *model, VklStatus status)
-{
-    return status < 0 ? vkl_fail_again(&model->error, status) : status;
 }
 
 static VklStatus create_batch(VklBatches *batches, VklBatch *batch, const VklWindows *windows, uint64_t rows,
@@ -97,7 +102,7 @@ static VklStatus create_batch(VklBatches *batches, VklBatch *batch, const VklWin
     }
     if (status) {
         vkl_plan_finish(&plan);
-        return again(model, status);
+        return vkl_model_again(model, status);
     }
     VklSlice slots[VKL_SLOT_COUNT] = {{0}};
     slots[VKL_SLOT_PARAMS] = vkl_slice(model->params, 0);
@@ -128,7 +133,7 @@ static VklStatus upload_windows(VklBatches *batches, const VklWindows *windows, 
     if (!status)
         status = vkl_stream_write(stream, vkl_slice(batches->state, 0), header, sizeof(header));
     if (status)
-        return again(batches->model, status);
+        return vkl_model_again(batches->model, status);
     uint32_t *order = vkl_allocate(batches->model->device->caps.memory, windows->count, sizeof(*order));
     if (!order)
         return vkl_fail(batches->model->device->context, &batches->model->error, VKL_ERROR_HOST_MEMORY,
@@ -137,7 +142,7 @@ static VklStatus upload_windows(VklBatches *batches, const VklWindows *windows, 
         order[i] = i;
     status = vkl_stream_write(stream, vkl_slice(batches->state, 4 * batches->places.order), order, 4 * windows->count);
     vkl_release(order);
-    return again(batches->model, status);
+    return vkl_model_again(batches->model, status);
 }
 
 VklStatus vkl_batches_start(VklBatches *batches, VklModel *model, const char *call, const VklWindows *windows,
@@ -162,7 +167,7 @@ VklStatus vkl_batches_start(VklBatches *batches, VklModel *model, const char *ca
     if (!status && model_plan.training)
         status = vkl_buffer_create(device, VKL_BUFFER_DEVICE, 8 * model->network.params, &batches->moments);
     if (status)
-        return again(model, status);
+        return vkl_model_again(model, status);
     status = create_batch(batches, &batches->full, windows, batch_size, fit, model_plan);
     if (!status)
         status = create_batch(batches, &batches->rest, windows, windows->count % batch_size, fit, model_plan);

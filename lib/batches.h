@@ -25,6 +25,8 @@ typedef struct VklBatches {
 
 /* Refuses windows that do not fit the model, in the model's error. */
 VklStatus vkl_windows_check(VklModel *model, const char *call, const VklWindows *windows, bool targets);
+/* The same of a loss. `delta` is looked at for VKL_LOSS_HUBER alone. */
+VklStatus vkl_loss_check(VklModel *model, const char *call, VklLoss loss, double delta);
 
 /* Allocates, compiles and uploads; `windows` is read during the call alone. `fit` gives loss, optimizer and the seed of
  * dropout, `plan` what kind of pass it is. On failure too, vkl_batches_finish() is to be called. */

@@ -129,6 +129,17 @@ VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const
     return status;
 }
 
+VklStatus vkl_check_struct(VklContext *context, VklError *error, const char *call, const char *name, const void *given,
+                           size_t size)
+{
+    if (!given)
+        return vkl_fail(context, error, VKL_ERROR_INVALID, "%s: %s is NULL", call, name);
+    size_t known = *(const size_t *)given; /* the first member of each */
+    if (known != size)
+        return vkl_fail(context, error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call, known, size);
+    return VKL_OK;
+}
+
 VklStatus vkl_fail_again(VklError *error, VklStatus status)
 {
     keep(error);

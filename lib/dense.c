@@ -223,11 +223,9 @@ VklStatus vkl_dense_backward(VklDense *dense, VklStream *stream, const VklDenseB
 {
     static const char call[] = "vkl_dense_backward";
     static const VklSlot needed[] = {VKL_SLOT_PARAMS, VKL_SLOT_X, VKL_SLOT_Y, VKL_SLOT_GY, VKL_SLOT_WORKSPACE};
-    if (!args)
-        return is_null(dense, call, "args");
-    if (args->struct_size != sizeof(*args))
-        return vkl_fail(dense->device->context, &dense->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args->struct_size, sizeof(*args));
+    VklStatus status = vkl_check_struct(dense->device->context, &dense->error, call, "args", args, sizeof(*args));
+    if (status)
+        return status;
     VklSlice slots[VKL_SLOT_COUNT] = {{0}};
     VklDensePass pass = {.desc = &dense->desc, .rows = args->rows, .accumulate = args->accumulate, .padded = args->accumulate};
     pass.params = bind(slots, VKL_SLOT_PARAMS, args->params);
@@ -237,7 +235,7 @@ VklStatus vkl_dense_backward(VklDense *dense, VklStream *stream, const VklDenseB
     pass.workspace = bind(slots, VKL_SLOT_WORKSPACE, args->workspace);
     pass.dx = bind(slots, VKL_SLOT_DX, args->dx);
     pass.dparams = bind(slots, VKL_SLOT_GRADS, args->dparams);
-    VklStatus status = check_rows(dense, call, args->rows);
+    status = check_rows(dense, call, args->rows);
     status = status ? status : require(dense, call, slots, needed, dense->desc.activation == VKL_ACTIVATION_NONE ? 4 : 5);
     if (status)
         return status;

@@ -37,14 +37,12 @@ static VklStatus check_fit(VklModel *model, const char *call, const VklWindows *
                            const VklFitDesc *desc)
 {
     VklContext *context = model->device->context;
-    if (!desc)
-        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: desc is NULL", call);
-    if (desc->struct_size != sizeof(*desc))
-        return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        desc->struct_size, sizeof(*desc));
+    VklStatus status = vkl_check_struct(context, &model->error, call, "desc", desc, sizeof(*desc));
+    if (status)
+        return status;
     if (model->fit)
         return vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: the model is being trained by another VklFit", call);
-    VklStatus status = vkl_windows_check(model, call, train, true);
+    status = vkl_windows_check(model, call, train, true);
     if (!status && validation)
         status = vkl_windows_check(model, call, validation, true);
     if (!status && validation && validation->steps != train->steps)
@@ -54,11 +52,8 @@ static VklStatus check_fit(VklModel *model, const char *call, const VklWindows *
         status =
             vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: epochs is %llu, batch_size %llu; each must be at least 1",
                      call, (unsigned long long)desc->epochs, (unsigned long long)desc->batch_size);
-    if (!status && (desc->loss < VKL_LOSS_MSE || desc->loss > VKL_LOSS_HUBER))
-        status = vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: loss %d is none of VklLoss", call, (int)desc->loss);
-    if (!status && desc->loss == VKL_LOSS_HUBER && !(desc->huber_delta > 0))
-        status = vkl_fail(context, &model->error, VKL_ERROR_INVALID, "%s: huber_delta is %g; it must be above 0", call,
-                          desc->huber_delta);
+    if (!status)
+        status = vkl_loss_check(model, call, desc->loss, desc->huber_delta);
     if (!status && desc->patience && !validation)
         status = vkl_fail(context, &model->error, VKL_ERROR_INVALID,
                           "%s: patience is %llu, but there are no validation windows to stop by", call,

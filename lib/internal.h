@@ -41,6 +41,9 @@ typedef struct VklError {
 } VklError;
 
 VklStatus vkl_fail(VklContext *context, VklError *error, VklStatus status, const char *format, ...) VKL_PRINTF(4, 5);
+/* Refuses a struct of the caller's, which begins with its struct_size, where it is NULL (`name` says what it is) or of another size. */
+VklStatus vkl_check_struct(VklContext *context, VklError *error, const char *call, const char *name, const void *given,
+                           size_t size);
 /* Copies the latest sentence of this thread into the error of the object that was called. */
 VklStatus vkl_fail_again(VklError *error, VklStatus status);
 void vkl_log(VklContext *context, VklLogLevel level, const char *format, ...) VKL_PRINTF(3, 4);

@@ -13,11 +13,9 @@ VklStatus vkl_loss_record(VklStream *stream, const VklLossArgs *args)
 {
     static const char call[] = "vkl_loss_record";
     VklContext *context = stream->device->context;
-    if (!args)
-        return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
-    if (args->struct_size != sizeof(*args))
-        return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args->struct_size, sizeof(*args));
+    VklStatus status = vkl_check_struct(context, &stream->error, call, "args", args, sizeof(*args));
+    if (status)
+        return status;
     if (args->kind < VKL_LOSS_MSE || args->kind > VKL_LOSS_HUBER)
         return vkl_fail(context, &stream->error, VKL_ERROR_INVALID, "%s: kind %d is none of VklLoss", call, (int)args->kind);
     if (!args->count)

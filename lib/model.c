@@ -479,11 +479,6 @@ VklStatus vkl_model_tensor_info(VklModel *model, uint32_t index, VklParamInfo *i
     return VKL_OK;
 }
 
-static VklStatus again(VklModel *model, VklStatus status)
-{
-    return status ? vkl_fail_again(&model->error, status) : VKL_OK;
-}
-
 VklStatus vkl_model_sync(VklModel *model)
 {
     if (!model->mirror_newer)
@@ -491,7 +486,7 @@ VklStatus vkl_model_sync(VklModel *model)
     VklStatus status = vkl_upload(model->stream, vkl_slice(model->params, 0), model->mirror, 4 * model->network.params);
     if (!status)
         model->mirror_newer = false;
-    return again(model, status);
+    return vkl_model_again(model, status);
 }
 
 /* The mirror has what the device has, or newer. */
@@ -502,7 +497,7 @@ static VklStatus read_mirror(VklModel *model)
     VklStatus status = vkl_download(model->stream, vkl_slice(model->params, 0), model->mirror, 4 * model->network.params);
     if (!status)
         model->mirror_valid = true;
-    return again(model, status);
+    return vkl_model_again(model, status);
 }
 
 VklStatus vkl_model_packed(VklModel *model, const float **packed)

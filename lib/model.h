@@ -21,6 +21,12 @@ struct VklModel {
     struct VklFit *fit;  /* that trains it, or NULL */
 };
 
+/* What failed on the model's stream or buffers is told by the model's error as well. */
+static inline VklStatus vkl_model_again(VklModel *model, VklStatus status)
+{
+    return status < 0 ? vkl_fail_again(&model->error, status) : status;
+}
+
 /* "lstm", "dense" ...: the kinds of layers in texts, tensor names and files. */
 const char *vkl_layer_name(VklLayerKind kind);
 bool vkl_layer_kind(const char *name, VklLayerKind *kind);

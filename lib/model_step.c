@@ -23,16 +23,6 @@ static VklStatus check_model(VklModel *model, const char *call, uint64_t N)
     return VKL_OK;
 }
 
-static VklStatus check_struct(VklModel *model, const char *call, const void *given, size_t size, size_t wanted)
-{
-    if (!given)
-        return vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: its struct is NULL", call);
-    if (size != wanted)
-        return vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        size, wanted);
-    return VKL_OK;
-}
-
 static VklAgents agents_of(const VklModel *model, uint64_t N, bool reset, bool count)
 {
     return (VklAgents){.network = &model->network,
@@ -63,7 +53,7 @@ VklStatus vkl_model_step_sizes(VklModel *model, uint64_t N, VklModelStepSizes *s
     const char *call = "vkl_model_step_sizes";
     VklPlan plan;
     VklAgents agents = agents_of(model, N, true, true);
-    VklStatus status = check_struct(model, call, sizes, sizes ? sizes->struct_size : 0, sizeof(*sizes));
+    VklStatus status = vkl_check_struct(model->device->context, &model->error, call, "its struct", sizes, sizeof(*sizes));
     status = status ? status : check_model(model, call, N);
     status = status ? status : plan_step(model, call, &agents, &plan);
     if (status)
@@ -80,7 +70,7 @@ VklStatus vkl_model_step_sizes(VklModel *model, uint64_t N, VklModelStepSizes *s
 /* What a call binds. Without params, the device has the latest of the model's own. */
 static VklStatus bind(VklModel *model, const char *call, const VklModelStep *args, VklSlice slots[VKL_SLOT_COUNT])
 {
-    VklStatus status = check_struct(model, call, args, args ? args->struct_size : 0, sizeof(*args));
+    VklStatus status = vkl_check_struct(model->device->context, &model->error, call, "its struct", args, sizeof(*args));
     status = status ? status : check_model(model, call, args->N);
     if (status)
         return status;

@@ -3,11 +3,6 @@
  * Prediction and evaluation of a model. */
 #include "batches.h"
 
-static VklStatus again(VklModel *model, VklStatus status)
-{
-    return status ? vkl_fail_again(&model->error, status) : VKL_OK;
-}
-
 VklStatus vkl_model_predict(VklModel *model, const VklWindows *windows, float *predictions)
 {
     static const char call[] = "vkl_model_predict";
@@ -39,11 +34,11 @@ VklStatus vkl_model_predict(VklModel *model, const VklWindows *windows, float *p
         if (!status)
             status = vkl_stream_read(model->stream, vkl_slice(batch->reserve, 4 * batch->predictions.at),
                                      all + done * windows->outputs, 4 * numbers);
-        status = again(model, status);
+        status = vkl_model_again(model, status);
         done += batch->rows;
     }
     if (!status)
-        status = again(model, vkl_stream_wait(model->stream));
+        status = vkl_model_again(model, vkl_stream_wait(model->stream));
     vkl_batches_finish(&batches); /* waits: nothing is written to `all` any more */
     if (!status)
         memcpy(predictions, all, (size_t)total * sizeof(*all));
@@ -62,7 +57,7 @@ static VklStatus pass(const VklBatches *batches, float *losses)
         status = vkl_stream_replay(stream, batches->rest.exec, 1);
     if (!status)
         status = vkl_download(stream, vkl_slice(batches->state, 4 * VKL_STATE_LOSS), losses, 4 * batches->places.batches);
-    return again(batches->model, status);
+    return vkl_model_again(batches->model, status);
 }
 
 VklStatus vkl_model_evaluate(VklModel *model, const VklWindows *windows, VklLoss loss, double huber_delta, double *mean)
@@ -72,12 +67,8 @@ VklStatus vkl_model_evaluate(VklModel *model, const VklWindows *windows, VklLoss
     fit.loss = loss;
     fit.huber_delta = huber_delta;
     VklStatus status = vkl_windows_check(model, call, windows, true);
-    if (!status && (loss < VKL_LOSS_MSE || loss > VKL_LOSS_HUBER))
-        status =
-            vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: loss %d is none of VklLoss", call, (int)loss);
-    if (!status && loss == VKL_LOSS_HUBER && !(huber_delta > 0))
-        status = vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: huber_delta is %g; it must be above 0",
-                          call, huber_delta);
+    if (!status)
+        status = vkl_loss_check(model, call, loss, huber_delta);
     if (!status && !mean)
         status = vkl_fail(model->device->context, &model->error, VKL_ERROR_INVALID, "%s: mean is NULL", call);
     if (status)

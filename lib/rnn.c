@@ -484,12 +484,8 @@ static VklStatus require(VklRnn *rnn, const char *call, VklSlot slot, VklSlice s
 static VklStatus bind_forward(VklRnn *rnn, const char *call, const VklRnnForward *args, Bound *bound)
 {
     VklRnnSizes sizes;
-    if (!args)
-        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
-    if (args->struct_size != sizeof(*args))
-        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args->struct_size, sizeof(*args));
-    VklStatus status = measure(rnn, call, args->T, args->N, &sizes);
+    VklStatus status = vkl_check_struct(rnn->device->context, &rnn->error, call, "args", args, sizeof(*args));
+    status = status ? status : measure(rnn, call, args->T, args->N, &sizes);
     status = status ? status : require(rnn, call, VKL_SLOT_PARAMS, args->params);
     status = status ? status : require(rnn, call, VKL_SLOT_X, args->x);
     status = status ? status : refuse_cell_states(rnn, call, "c0", args->c0, "cn", args->cn);
@@ -517,12 +513,8 @@ static VklStatus bind_forward(VklRnn *rnn, const char *call, const VklRnnForward
 static VklStatus bind_backward(VklRnn *rnn, const char *call, const VklRnnBackward *args, Bound *bound)
 {
     VklRnnSizes sizes;
-    if (!args)
-        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
-    if (args->struct_size != sizeof(*args))
-        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args->struct_size, sizeof(*args));
-    VklStatus status = measure(rnn, call, args->T, args->N, &sizes);
+    VklStatus status = vkl_check_struct(rnn->device->context, &rnn->error, call, "args", args, sizeof(*args));
+    status = status ? status : measure(rnn, call, args->T, args->N, &sizes);
     status = status ? status : require(rnn, call, VKL_SLOT_PARAMS, args->params);
     status = status ? status : require(rnn, call, VKL_SLOT_X, args->x);
     status = status ? status : refuse_cell_states(rnn, call, "gcn", args->gcn, "dc0", args->dc0);
@@ -688,12 +680,8 @@ VklStatus vkl_rnn_step_sizes(VklRnn *rnn, uint64_t N, VklRnnSizes *sizes)
 static VklStatus bind_step(VklRnn *rnn, const char *call, const VklRnnStep *args, Bound *bound)
 {
     VklRnnSizes sizes;
-    if (!args)
-        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: args is NULL", call);
-    if (args->struct_size != sizeof(*args))
-        return vkl_fail(rnn->device->context, &rnn->error, VKL_ERROR_INVALID, "%s: struct_size is %zu; it must be %zu", call,
-                        args->struct_size, sizeof(*args));
-    VklStatus status = begin_step(rnn, call, args->N, bound, &sizes);
+    VklStatus status = vkl_check_struct(rnn->device->context, &rnn->error, call, "args", args, sizeof(*args));
+    status = status ? status : begin_step(rnn, call, args->N, bound, &sizes);
     status = status ? status : require(rnn, call, VKL_SLOT_PARAMS, args->params);
     status = status ? status : require(rnn, call, VKL_SLOT_X, args->x);
     status = status ? status : require(rnn, call, VKL_SLOT_H, args->h);
